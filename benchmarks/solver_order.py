@@ -1,0 +1,119 @@
+"""Do the samplers solve what they say they solve? Measured orders and moments, on a Gaussian whose solution is known.
+
+    python benchmarks/solver_order.py
+
+The data are N(0.3, 0.5²), the denoiser is exact. Deterministic samplers run from the process's noisiest time to its
+least noisy one in float64; the order is the slope of log error over log step. Stochastic ones draw 20,000 samples.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff import grids, samplers
+from jaxdiff.exact import Mixture
+from jaxdiff.process import VE, VP, Cosine, CosineBetas, Discrete, Flow, Karras, PowerVE, Process, SubVP
+from jaxdiff.rng import image_key, normal
+from jaxdiff.sampling import walk
+
+MEAN, DEVIATION = 0.3, 0.5
+GAUSSIAN = Mixture((MEAN,), DEVIATION)
+
+PROCESSES: tuple[Process, ...] = (Discrete(), Discrete(CosineBetas()), VP(), SubVP(), Cosine(), Flow(), VE(), PowerVE(), Karras())
+PUBLISHED_ORDER: dict[samplers.Sampler, int] = {
+    samplers.DDIM(): 1,
+    samplers.Euler(): 1,
+    samplers.Heun(): 2,
+    samplers.EDM(): 2,
+    samplers.DPMpp2S(): 2,
+    samplers.DPMpp2M(): 2,
+    samplers.UniPC(1): 2,
+    samplers.UniPC(2): 3,
+    samplers.UniPC(3): 4,
+}
+STOCHASTIC: tuple[samplers.Sampler, ...] = (
+    samplers.DDPM(),
+    samplers.DDPM(variance=1.0),
+    samplers.DDIM(eta=0.5),
+    samplers.EDM(churn=40.0),
+    samplers.DPMpp2M(eta=1.0),
+    samplers.EulerMaruyama(),
+    samplers.ReverseDiffusion(),
+    samplers.PredictorCorrector(),
+)
+
+
+def exact_path(process: Process, x: jax.Array, t: float, s: float) -> jax.Array:
+    """Where the probability-flow ODE takes x from t to s: the standardised value never changes."""
+
+    def mean_and_deviation(t: float) -> tuple[jax.Array, jax.Array]:
+        return process.alpha(t) * MEAN, jnp.hypot(process.alpha(t) * DEVIATION, process.sigma(t))
+
+    (mean_t, deviation_t), (mean_s, deviation_s) = mean_and_deviation(t), mean_and_deviation(s)
+    return mean_s + deviation_s / deviation_t * (x - mean_t)
+
+
+def errors(sampler: samplers.Sampler, process: Process, steps: Sequence[int], grid: grids.Grid) -> list[float]:
+    """The largest error of several paths, for each number of steps, in float64."""
+    with jax.enable_x64(True):
+        denoise = partial(GAUSSIAN.denoise, process)
+        key = jax.random.key(0)
+
+        @jax.jit
+        def largest_error(times: jax.Array) -> jax.Array:
+            standard = jnp.linspace(-2.0, 2.0, 5)
+            t, s = times[0], times[-1]
+            x = process.alpha(t) * MEAN + jnp.hypot(process.alpha(t) * DEVIATION, process.sigma(t)) * standard
+            end = sampler.image(walk(denoise, process, sampler, times, key, sampler.init(x)))
+            return jnp.abs(end - exact_path(process, x, t, s)).max()
+
+        return [float(largest_error(grid(process, n))) for n in steps]
+
+
+def order(sampler: samplers.Sampler, process: Process, steps: Sequence[int] = (128, 256, 512)) -> float:
+    """The slope of log error against log step, by least squares."""
+    measured = errors(sampler, process, steps, grids.LogSNR(to_data=False))
+    return -float(np.polyfit(np.log(steps), np.log(measured), 1)[0])
+
+
+def moments(sampler: samplers.Sampler, process: Process, steps: int = 1000, count: int = 20_000) -> tuple[float, float]:
+    """Mean and deviation of samples at the end of the grid, started from the exact marginal."""
+    times = grids.LogSNR(to_data=False)(process, steps)
+    denoise = partial(GAUSSIAN.denoise, process)
+
+    @jax.jit
+    @jax.vmap
+    def one(index: jax.Array) -> jax.Array:
+        key = image_key(0, index)
+        x_0, eps = normal(jax.random.fold_in(key, 0), (2,))
+        x = process.perturb(MEAN + DEVIATION * x_0, eps, times[0])
+        return sampler.image(walk(denoise, process, sampler, times, key, sampler.init(x)))
+
+    x = np.asarray(one(jnp.arange(count)), np.float64)
+    return float(x.mean()), float(x.std())
+
+
+def name_of(process: Process) -> str:
+    return f"Discrete({process.steps})" if isinstance(process, Discrete) else type(process).__name__
+
+
+def main() -> None:
+    names = [name_of(process) for process in PROCESSES]
+    print("| order of convergence | published | " + " | ".join(names) + " |")
+    print("|" + " --- |" * (len(names) + 2))
+    for sampler, published in PUBLISHED_ORDER.items():
+        row = [f"{order(sampler, process):.2f}" for process in PROCESSES]
+        print(f"| {sampler} | {published} | " + " | ".join(row) + " |", flush=True)
+    print()
+    print("| mean, deviation | exact | " + " | ".join(names) + " |")
+    print("|" + " --- |" * (len(names) + 2))
+    for sampler in STOCHASTIC:
+        row = ["{:.3f} {:.3f}".format(*moments(sampler, process)) for process in PROCESSES]
+        print(f"| {sampler} | {MEAN:.3f} {DEVIATION:.3f} | " + " | ".join(row) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Guidance and other transforms, from denoiser to denoiser; they compose freely, and no sampler knows of them.
+
+The scale means the same throughout: samples follow p(x) p(y|x)^scale. 0 is unconditional, 1 the plain conditional
+model, above 1 sharpens. Scales, thresholds and intervals are data: changing them compiles nothing anew.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+
+from jaxdiff.denoise import Denoiser
+from jaxdiff.process import Image, Process, Scalar
+
+LogProb = Callable[..., Scalar]  # (x_t, t, *condition) -> log p(y | x_t)
+
+
+@struct.dataclass
+class Classifier:
+    """Classifier guidance: adds scale * grad log p(y | x_t) to the score (Dhariwal & Nichol 2021).
+
+    On top of a model that is `conditional` on y already, which has one power of p(y|x) in it, scale - 1 is added.
+    Several add up by nesting. The gradient is taken in float32 (or more), whatever the networks compute in.
+    """
+
+    denoise: Denoiser
+    log_prob: LogProb
+    process: Process = struct.field(pytree_node=False)
+    scale: float = 1.0
+    conditional: bool = struct.field(pytree_node=False, default=False)
+
+    def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        log_prob = lambda x: self.log_prob(x, t, *condition).astype(wide.dtype)  # noqa: E731
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        reach = jnp.where(alpha > 0, sigma**2 / alpha, 0.0)  # where nothing of the data is left, nothing can be told
+        power = self.scale - 1 if self.conditional else self.scale
+        return self.denoise(x, t, *condition) + (power * reach * jax.grad(log_prob)(wide)).astype(x.dtype)
+
+
+@struct.dataclass
+class ClassifierFree:
+    """Classifier-free guidance: from the expectation under the null condition to that under the given one, and beyond.
+
+    Both evaluations are one batched call (Ho & Salimans 2022). `rescale` pulls the deviation of the result back to
+    that of the conditional one, by that share (Lin et al. 2024).
+    """
+
+    denoise: Denoiser
+    null: Any
+    scale: float = 1.0
+    rescale: float = struct.field(pytree_node=False, default=0.0)
+
+    def __call__(self, x: Image, t: Scalar, condition: Any) -> Image:
+        both = jax.tree.map(lambda given, null: jnp.stack([given, jnp.asarray(null, given.dtype)]), condition, self.null)
+        given, null = jax.vmap(self.denoise, in_axes=(None, None, 0))(x, t, both)
+        guided = null + self.scale * (given - null)
+        if not self.rescale:
+            return guided
+        return guided * (1 - self.rescale + self.rescale * jnp.std(given) / jnp.std(guided))
+
+
+@struct.dataclass
+class Auto:
+    """Autoguidance: away from a worse version of the same model (Karras et al. 2024). Scale 1 is the model alone."""
+
+    denoise: Denoiser
+    worse: Denoiser
+    scale: float = 1.0
+
+    def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
+        worse = self.worse(x, t, *condition)
+        return worse + self.scale * (self.denoise(x, t, *condition) - worse)
+
+
+@struct.dataclass
+class Within:
+    """One denoiser where low <= sigma / alpha <= high, `otherwise` another: guidance in an interval (Kynkäänniemi et al. 2024).
+
+    Only the one that is needed runs, unless images are at different times.
+    """
+
+    denoise: Denoiser
+    otherwise: Denoiser
+    process: Process = struct.field(pytree_node=False)
+    low: float = 0.0
+    high: float = float("inf")
+
+    def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
+        ratio = self.process.at(t).ratio
+        inside = (self.low <= ratio) & (ratio <= self.high)
+        return lax.cond(inside, self.denoise, self.otherwise, x, t, *condition)
+
+
+@struct.dataclass
+class Clip:
+    """Static thresholding: the expected clean image, cut off at the range of the data."""
+
+    denoise: Denoiser
+    low: float = -1.0
+    high: float = 1.0
+
+    def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
+        return jnp.clip(self.denoise(x, t, *condition), self.low, self.high)
+
+
+@struct.dataclass
+class DynamicThreshold:
+    """Dynamic thresholding: cut off at a quantile of each image's own magnitudes, then brought to [-1, 1] (Saharia et al. 2022)."""
+
+    denoise: Denoiser
+    quantile: float = 0.995
+
+    def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
+        x_0 = self.denoise(x, t, *condition)
+        limit = jnp.maximum(1.0, jnp.quantile(jnp.abs(x_0), self.quantile))
+        return jnp.clip(x_0, -limit, limit) / limit

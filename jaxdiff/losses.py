@@ -1,0 +1,193 @@
+"""What a network is trained on: one line of squared error, a weighting of log-SNR, a distribution of times.
+
+All of it is for one example; a batch is `jax.vmap` over keys and examples, and a mean.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxdiff.denoise import NetworkDenoiser
+from jaxdiff.process import Discrete, Image, Point, Process, Scalar
+from jaxdiff.rng import KeyArray, normal
+
+# --- how much each noise level counts: Point -> the weight of |x_0 - D(x_t, t)|² ------------------------------------
+
+Weighting = Callable[[Point], Scalar]
+
+
+def _snr(point: Point) -> Scalar:
+    return jnp.exp(point.log_snr)
+
+
+def simple(point: Point) -> Scalar:
+    """The plain squared error of the noise, DDPM's L_simple (Ho et al. 2020): SNR."""
+    return _snr(point)
+
+
+def uniform(point: Point) -> Scalar:
+    """The plain squared error of the clean image: 1."""
+    return jnp.ones_like(point.log_snr)
+
+
+def likelihood(point: Point) -> Scalar:
+    """-(d SNR / dt) / 2: with times drawn uniformly, the variational bound in nats (Kingma et al. 2021)."""
+    return _snr(point) * (point.sigma_dot / point.sigma - point.alpha_dot / point.alpha)
+
+
+@dataclass(frozen=True)
+class MinSNR:
+    """min(SNR, gamma): no task outweighs the others by more than that (Hang et al. 2023)."""
+
+    gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        _require(self.gamma > 0, "gamma > 0", self)
+
+    def __call__(self, point: Point) -> Scalar:
+        return jnp.minimum(_snr(point), self.gamma)
+
+
+@dataclass(frozen=True)
+class P2:
+    """SNR / (k + SNR)^gamma: less for the noise that nobody sees (Choi et al. 2022)."""
+
+    gamma: float = 1.0
+    k: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.gamma >= 0 and self.k > 0, "gamma >= 0 and k > 0", self)
+
+    def __call__(self, point: Point) -> Scalar:
+        return _snr(point) / (self.k + _snr(point)) ** self.gamma
+
+
+@dataclass(frozen=True)
+class EDM:
+    """SNR + 1 / sigma_data²: unit weight on the network of `denoise.EDM` (Karras et al. 2022)."""
+
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require(self.sigma_data > 0, "sigma_data > 0", self)
+
+    def __call__(self, point: Point) -> Scalar:
+        return _snr(point) + 1 / self.sigma_data**2
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """sigmoid(bias - log-SNR) times the squared error of the noise (Kingma & Gao 2023)."""
+
+    bias: float = 0.0
+
+    def __call__(self, point: Point) -> Scalar:
+        return _snr(point) * jax.nn.sigmoid(self.bias - point.log_snr)
+
+
+# --- which times are trained on: (process, u) -> t, a quantile function of u in [0, 1) ------------------------------
+
+Times = Callable[[Process, Scalar], Scalar]
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Evenly in t, by default over the process's range."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def __call__(self, process: Process, u: Scalar) -> Scalar:
+        low = process.t_min if self.low is None else self.low
+        high = process.t_max if self.high is None else self.high
+        return low + (high - low) * u
+
+
+@dataclass(frozen=True)
+class LogitNormal:
+    """logit t ~ N(mean, deviation²): most often in the middle (Esser et al. 2024)."""
+
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.deviation > 0, "deviation > 0", self)
+
+    def __call__(self, process: Process, u: Scalar) -> Scalar:
+        t = jax.nn.sigmoid(self.mean + self.deviation * jax.scipy.special.ndtri(u))
+        return jnp.clip(t, process.t_min, process.t_max)
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """log(sigma / alpha) ~ N(mean, deviation²), by default as in EDM (Karras et al. 2022)."""
+
+    mean: float = -1.2
+    deviation: float = 1.2
+
+    def __post_init__(self) -> None:
+        _require(self.deviation > 0, "deviation > 0", self)
+
+    def __call__(self, process: Process, u: Scalar) -> Scalar:
+        log_sigma = self.mean + self.deviation * jax.scipy.special.ndtri(u)
+        return jnp.clip(process.time(-2 * log_sigma), process.t_min, process.t_max)
+
+
+def steps(process: Process, u: Scalar) -> Scalar:
+    """Evenly over the entries of a discrete table."""
+    if not isinstance(process, Discrete):
+        raise ValueError(f"only a Discrete process has steps to draw from, {process} has none: use Uniform()")
+    return (jnp.floor(u * process.steps) + 1) / process.steps
+
+
+def stratified(key: KeyArray, index: Array, total: int) -> Scalar:
+    """The u of example `index` of a global batch of `total`, under one key for the whole batch: evenly spread, jointly shifted."""
+    return (jax.random.uniform(key) + index / total) % 1.0
+
+
+# --- the loss -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DenoisingLoss:
+    """weighting(t) |x_0 - D(x_t, t)|², as a squared error of the network against its target; the mean over the image.
+
+    With probability `drop` an example's condition is replaced by `null`, for classifier-free guidance: each example
+    flips a coin of its own.
+    """
+
+    weighting: Weighting = simple
+    times: Times = Uniform()
+    drop: float = 0.0
+    null: Any = None
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.drop <= 1, "0 <= drop <= 1", self)
+        _require(not self.drop or self.null is not None, "a null condition to drop to", self)
+
+    def __call__(
+        self, model: NetworkDenoiser, key: KeyArray, x_0: Image, *condition: Any, u: Scalar | None = None
+    ) -> Scalar:
+        """The loss of one example. `u` in [0, 1) places its time in the distribution of times; drawn from `key` if None."""
+        for_noise, for_time, for_drop = jax.random.split(key, 3)
+        t = self.times(model.process, jax.random.uniform(for_time) if u is None else u)
+        point = model.process.at(t)
+        x_t = point.perturb(x_0, normal(for_noise, x_0.shape, x_0.dtype))
+        if self.drop:
+            dropped = jax.random.bernoulli(for_drop, self.drop)
+            condition = tuple(
+                jax.tree.map(lambda given, null: jnp.where(dropped, jnp.asarray(null, given.dtype), given), one, self.null)
+                for one in condition
+            )
+        c_skip, c_out = model.prediction(point.alpha, point.sigma)
+        target = (x_0 - c_skip * x_t) / c_out
+        return self.weighting(point) * c_out**2 * jnp.mean((model.output(x_t, t, *condition) - target) ** 2)
+
+
+def _require(legal: bool, what: str, value: object) -> None:
+    if not legal:
+        raise ValueError(f"needs {what}, got {value}")

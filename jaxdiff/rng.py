@@ -1,0 +1,33 @@
+"""Noise that depends on (seed, image index, step) alone, so that image i is image i in any batch, on any devices."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.random import threefry_2x32
+from jaxtyping import Array, Key, UInt32
+
+KeyArray = Key[Array, ""]
+
+
+def image_key(seed: int | Array, index: int | Array) -> KeyArray:
+    """The key of one image."""
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index)
+
+
+def uniform_bits(key: KeyArray, size: int) -> UInt32[Array, "size"]:
+    """Threefry of the counters 0, 1, ...: both words of every block are used.
+
+    `jax.random.bits` folds the two words into one, so that an array can be sharded along any axis; images are
+    sharded between, never within, so half of the work is enough. It is a quarter of the time on a CPU.
+    """
+    counters = jnp.arange(size + size % 2, dtype=jnp.uint32)
+    return threefry_2x32(jax.random.key_data(key), counters)[:size]
+
+
+def normal(key: KeyArray, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32) -> Array:
+    """Standard normal noise for one image: the inverse error function of 23 random bits a number."""
+    bits = uniform_bits(key, math.prod(shape)) >> 9
+    odd = (2 * bits + 1).astype(jnp.float32) * 2.0**-23 - 1  # in (-1, 1), symmetric, never 0 or an end
+    return (math.sqrt(2) * lax.erf_inv(odd.astype(dtype))).reshape(shape)

@@ -1,0 +1,99 @@
+"""Every prediction type says the same thing about the same image."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from systems import GAUSSIAN, PROCESSES, gaussian, name
+
+from jaxdiff import denoise, grids, samplers
+from jaxdiff.process import VE, VP, Cosine, Discrete, Flow, Karras, SubVP
+from jaxdiff.sampling import sample
+
+X_0, EPS = jnp.array([0.5, -0.8, 0.1]), jnp.array([1.0, 0.2, -2.0])
+
+
+def truth(prediction, point):
+    """What a network of this type should say of x_t = alpha X_0 + sigma EPS, from the papers' definitions."""
+    if isinstance(prediction, denoise.EDM):
+        a, s, d = point.alpha, point.sigma, prediction.sigma_data
+        variance = (a * d) ** 2 + s**2
+        return (X_0 - a * d**2 / variance * point.perturb(X_0, EPS)) / (s * d / jnp.sqrt(variance))
+    return {
+        denoise.data: X_0,
+        denoise.noise: EPS,
+        denoise.velocity: point.alpha * EPS - point.sigma * X_0,
+        denoise.score: -EPS / point.sigma,
+        denoise.flow: EPS - X_0,
+    }[prediction]
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=name)
+@pytest.mark.parametrize(
+    "prediction", [denoise.data, denoise.noise, denoise.velocity, denoise.score, denoise.flow, denoise.EDM()], ids=name
+)
+@pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
+def test_the_true_output_gives_the_clean_image(process, prediction, t):
+    point = process.at(t)
+    network = lambda x, told: truth(prediction, point)  # noqa: E731
+    model = denoise.NetworkDenoiser(network, process, prediction, told=denoise.time)
+    tolerance = 1e-5 * max(1.0, float(point.ratio))
+    np.testing.assert_allclose(model(point.perturb(X_0, EPS), jnp.asarray(t)), X_0, rtol=1e-5, atol=tolerance)
+
+
+def test_coefficients_of_the_papers():
+    a, s = jnp.asarray(0.6), jnp.asarray(0.8)
+    assert denoise.velocity(a, s) == (pytest.approx(0.6), pytest.approx(-0.8))
+    assert denoise.flow(1 - s, s) == (pytest.approx(1.0), pytest.approx(-0.8))
+    c_skip, c_out = denoise.EDM(0.5)(jnp.asarray(1.0), jnp.asarray(2.0))  # Karras et al., table 1
+    assert float(c_skip) == pytest.approx(0.25 / (4 + 0.25))
+    assert float(c_out) == pytest.approx(2 * 0.5 / (4 + 0.25) ** 0.5)
+    assert float(denoise.UnitVariance(0.5)(jnp.asarray(1.0), jnp.asarray(2.0))) == pytest.approx(4.25**-0.5)
+
+
+def test_what_the_network_is_told():
+    table, edm = Discrete(), Karras()
+    assert float(denoise.index(table, table.time_of_index(420))) == pytest.approx(420, abs=1e-3)
+    assert float(denoise.time(table, jnp.asarray(0.25))) == 0.25
+    assert float(denoise.ScaledTime(1000)(VP(), jnp.asarray(0.25))) == 250
+    assert float(denoise.log_sigma(edm, jnp.asarray(0.5))) == pytest.approx(np.log(40), rel=1e-5)
+    assert float(denoise.quarter_log_sigma(edm, jnp.asarray(0.5))) == pytest.approx(np.log(40) / 4, rel=1e-5)
+    assert float(denoise.quarter_log_snr(edm, jnp.asarray(0.5))) == pytest.approx(-np.log(40) / 2, rel=1e-5)
+    assert float(denoise.quarter_log_snr(Flow(), jnp.asarray(0.5))) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match="only a Discrete process numbers its steps"):
+        denoise.index(VP(), jnp.asarray(0.5))
+
+
+def test_the_network_is_shown_its_scaled_input_and_the_condition():
+    seen = []
+    network = lambda x, told, y: seen.append((x, told, y)) or x  # noqa: E731
+    model = denoise.NetworkDenoiser(network, Karras(), denoise.EDM(), denoise.UnitVariance(), denoise.quarter_log_sigma)
+    model(jnp.ones(3), jnp.asarray(0.5), 7)
+    ((x, told, y),) = seen
+    np.testing.assert_allclose(x, np.full(3, (40**2 + 0.25) ** -0.5), rtol=1e-6)
+    assert float(told) == pytest.approx(np.log(40) / 4, rel=1e-5)
+    assert y == 7
+
+
+def test_a_half_precision_network_leaves_the_image_in_float32():
+    model = denoise.NetworkDenoiser(lambda x, told: x.astype(jnp.bfloat16), Discrete())
+    assert model(jnp.ones(3), jnp.asarray(0.5)).dtype == jnp.float32
+
+
+def test_an_unknown_prediction_is_refused():
+    with pytest.raises(ValueError, match="prediction must be a function such as .*velocity.* got 'epsilon'"):
+        denoise.NetworkDenoiser(lambda x, told: x, VP(), "epsilon")
+
+
+@pytest.mark.parametrize(
+    ("made_for", "used_on"),
+    [(VP(), Karras()), (Discrete(), Flow()), (Cosine(), VE()), (VE(0.01, 80), SubVP())],
+    ids=str,
+)
+def test_a_denoiser_moved_to_another_process_samples_the_same_images(made_for, used_on):
+    """The swap test: on matched noise levels the ODE's solution is the same, whichever process it is written in."""
+    times = grids.Karras(first=0.97, last=0.02)(used_on, 200)
+    own = sample(gaussian(used_on), used_on, samplers.DPMpp2M(), times, shape=(3,), indices=8)
+    moved = denoise.Moved(gaussian(made_for), made_for, used_on)
+    np.testing.assert_allclose(sample(moved, used_on, samplers.DPMpp2M(), times, shape=(3,), indices=8), own, atol=2e-4)
+    x, t = jnp.array([0.2, -0.4]), jnp.asarray(0.5)
+    np.testing.assert_allclose(moved(x, t), GAUSSIAN.denoise(used_on, x, t), rtol=1e-4)

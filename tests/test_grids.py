@@ -1,0 +1,85 @@
+"""Grids against published lists of times, and against their own definition."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from systems import PROCESSES, name
+
+from jaxdiff import grids
+from jaxdiff.process import VE, VP, Discrete, Flow, Karras, LinearBetas
+
+EDM_18 = [80, 57.586, 40.786, 28.375, 19.352, 12.910, 8.4009, 5.3152, 3.2568, 1.9233]
+EDM_18 += [1.0882, 0.58535, 0.29644, 0.13952, 0.059947, 0.022935, 0.007528, 0.002, 0]
+
+
+def table_indices(grid, steps):
+    return np.round(np.asarray(Discrete().index(grid(Discrete(), steps)[:-1]))).astype(int)[::-1]
+
+
+def test_edm_grid():
+    np.testing.assert_allclose(grids.Karras()(Karras(), 18) * 80, EDM_18, rtol=5e-5)
+
+
+def test_spacings_of_a_table():
+    np.testing.assert_array_equal(table_indices(grids.Leading(), 25), np.arange(0, 1000, 40))
+    np.testing.assert_array_equal(table_indices(grids.Leading(offset=1), 10), np.arange(1, 1000, 100))
+    np.testing.assert_array_equal(table_indices(grids.Trailing(), 10), np.arange(99, 1000, 100))
+    respaced = table_indices(grids.Linspace(), 250)
+    np.testing.assert_array_equal(respaced[[0, 1, 2, -1]], [0, 4, 8, 999])
+    for grid in (grids.Leading(), grids.Trailing(), grids.Linspace()):
+        np.testing.assert_array_equal(table_indices(grid, 1000), np.arange(1000))
+
+
+def test_a_table_can_be_left_at_its_first_entry():
+    table = Discrete()
+    for grid, steps in ((grids.Leading(to_data=False), 9), (grids.Trailing(to_data=False), 10), (grids.Linspace(to_data=False), 10)):
+        times = grid(table, 10)
+        assert len(times) == steps + 1
+        assert float(times[-1]) == pytest.approx(1e-3)
+
+
+def test_uniform_and_quadratic():
+    np.testing.assert_allclose(grids.Uniform()(VP(), 4), [1, 0.75, 0.5, 0.25, 0])
+    np.testing.assert_allclose(grids.Quadratic()(VP(), 4), [1, 0.5625, 0.25, 0.0625, 0])
+    np.testing.assert_allclose(grids.Uniform(0.9, 0.1)(VP(), 4), [0.9, 0.7, 0.5, 0.3, 0.1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=name)
+def test_log_snr_grid_is_even_and_in_range(process):
+    times = grids.LogSNR(to_data=False)(process, 16)
+    assert float(times[0]) == pytest.approx(process.t_max)
+    assert float(times[-1]) == pytest.approx(process.t_min)
+    steps = np.diff(process.log_snr(times))
+    np.testing.assert_allclose(steps, steps.mean(), rtol=0.01)
+    assert len(grids.LogSNR()(process, 16)) == 17
+    assert float(grids.LogSNR()(process, 16)[-1]) == 0
+
+
+@pytest.mark.parametrize("grid", [grids.Uniform(), grids.Quadratic(), grids.LogSNR(), grids.Karras(), grids.Leading(), grids.Trailing(), grids.Linspace()], ids=str)
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_every_grid_takes_any_number_of_steps(grid, steps):
+    times = grid(Discrete(LinearBetas(20, 0.001, 0.7)), steps)
+    assert len(times) == steps + 1
+    assert float(times[-1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: grids.Uniform()(VP(), 0), "steps must be at least 1, got 0"),
+        (lambda: grids.Karras()(VP(), -3), "steps must be at least 1, got -3"),
+        (lambda: grids.Linspace()(Discrete(), 0), "steps must be at least 1"),
+        (lambda: grids.Linspace()(Discrete(), 1001), "at most the 1000 entries of the table, got 1001"),
+        (lambda: grids.Leading()(Flow(), 10), "Leading walks the entries of a table, and Flow.* has none"),
+        (lambda: grids.Uniform(0.1, 0.9)(VP(), 5), "must fall strictly"),
+        (lambda: grids.LogSNR(first=0.1, last=0.9)(VE(), 5), "must fall strictly"),
+        (lambda: grids.checked(jnp.array([0.0, 0.5, 1.0])), "must fall strictly"),
+        (lambda: grids.checked(jnp.array([1.0, 0.5, 0.5])), "must fall strictly"),
+        (lambda: grids.checked(jnp.array([1.2, 0.5])), "from at most 1"),
+        (lambda: grids.checked(jnp.array([1.0, jnp.nan])), "must fall strictly"),
+        (lambda: grids.checked(jnp.array([1.0])), "at least two times"),
+    ],
+)
+def test_bad_grids_are_refused(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
