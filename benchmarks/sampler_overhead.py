@@ -21,9 +21,10 @@ from jaxdiff.sampling import sample
 
 BATCH, SHAPE = 16, (32, 32, 3)
 Run = Callable[[], object]
+Cases = dict[str, tuple[int, Run]]  # name -> number of steps, the whole loop
 
 
-def ours() -> dict[str, tuple[int, Run]]:
+def ours() -> Cases:
     process = Discrete()
     cases = {
         "ancestral, 1000 steps": (samplers.DDPM(), grids.Leading()(process, 1000)),
@@ -40,7 +41,7 @@ def ours() -> dict[str, tuple[int, Run]]:
     return {name: (len(times) - 1, run(sampler, times)) for name, (sampler, times) in cases.items()}
 
 
-def diffusers() -> dict[str, tuple[int, Run]]:
+def diffusers() -> Cases:
     import torch
     from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
@@ -61,7 +62,7 @@ def diffusers() -> dict[str, tuple[int, Run]]:
     }
 
 
-def k_diffusion() -> dict[str, tuple[int, Run]]:
+def k_diffusion() -> Cases:
     import torch
     from k_diffusion import sampling
 
@@ -86,26 +87,30 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     warnings.simplefilter("ignore")
 
-    peers: dict[str, dict[str, tuple[int, Run]]] = {}
-    for name, peer in {"jaxdiff": ours, "diffusers": diffusers, "k-diffusion": k_diffusion}.items():
+    peers: dict[str, Cases] = {}
+    for name, prepare in {"jaxdiff": ours, "diffusers": diffusers, "k-diffusion": k_diffusion}.items():
         try:
-            peers[name] = peer()
+            peers[name] = prepare()
         except ImportError as error:
             print(f"{name} is left out: {error}")
 
     print(f"| µs a step | {' | '.join(peers)} | jaxdiff / diffusers |\n|{' --- |' * (len(peers) + 2)}")
-    for case in ours():
-        seconds: dict[str, list[float]] = {name: [] for name in peers}
-        for _ in range(rounds):
-            for name, peer in peers.items():
-                steps, run = peer[case]
-                run()  # compiles, the first time; lets the peer before fall quiet, every time
-                begin = time.perf_counter()
-                run()
-                seconds[name].append((time.perf_counter() - begin) / steps)
-        medians = {name: 1e6 * float(np.median(values)) for name, values in seconds.items()}
+    for case in peers["jaxdiff"]:
+        medians = measure({name: cases[case] for name, cases in peers.items()}, rounds)
         ratio = f"{medians['jaxdiff'] / medians['diffusers']:.2f}" if "diffusers" in medians else ""
         print(f"| {case} | {' | '.join(f'{value:.0f}' for value in medians.values())} | {ratio} |", flush=True)
+
+
+def measure(runs: dict[str, tuple[int, Run]], rounds: int) -> dict[str, float]:
+    """The median of each in microseconds a step; they take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, (steps, run) in runs.items():
+            run()  # compiles, the first time; lets the threads of the one before fall quiet, every time
+            begin = time.perf_counter()
+            run()
+            seconds[name].append((time.perf_counter() - begin) / steps)
+    return {name: 1e6 * float(np.median(values)) for name, values in seconds.items()}
 
 
 if __name__ == "__main__":

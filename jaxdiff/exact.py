@@ -11,7 +11,7 @@ from jaxdiff.process import Image, Process, Scalar
 
 @dataclass(frozen=True)
 class Mixture:
-    """p(x_0): isotropic Gaussians of one deviation around `means`, with these `shares`; a mean is a number or a tuple."""
+    """p(x_0): isotropic Gaussians of one deviation around `means` (numbers or tuples), with these `shares`."""
 
     means: tuple[float | tuple[float, ...], ...] = (0.3,)
     deviation: float = 0.5

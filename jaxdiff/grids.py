@@ -26,7 +26,9 @@ def checked(times: Times | np.ndarray) -> Times:
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"a grid must be a row of at least two times, for one step, got shape {values.shape}")
     if not (np.all(np.diff(values) < 0) and values[0] <= 1 and values[-1] >= 0):
-        raise ValueError(f"a grid must fall strictly, from at most 1 to at least 0, got {np.array2string(values, threshold=8)}")
+        raise ValueError(
+            f"a grid must fall strictly, from at most 1 to at least 0, got {np.array2string(values, threshold=8)}"
+        )
     return jnp.asarray(times, float)
 
 

@@ -55,7 +55,9 @@ class ClassifierFree:
     rescale: float = struct.field(pytree_node=False, default=0.0)
 
     def __call__(self, x: Image, t: Scalar, condition: Any) -> Image:
-        both = jax.tree.map(lambda given, null: jnp.stack([given, jnp.asarray(null, given.dtype)]), condition, self.null)
+        both = jax.tree.map(
+            lambda given, null: jnp.stack([given, jnp.asarray(null, given.dtype)]), condition, self.null
+        )
         given, null = jax.vmap(self.denoise, in_axes=(None, None, 0))(x, t, both)
         guided = null + self.scale * (given - null)
         if not self.rescale:
@@ -78,7 +80,7 @@ class Auto:
 
 @struct.dataclass
 class Within:
-    """One denoiser where low <= sigma / alpha <= high, `otherwise` another: guidance in an interval (Kynkäänniemi et al. 2024).
+    """One denoiser where low <= sigma / alpha <= high, another otherwise: guidance in an interval (Kynkäänniemi et al. 2024).
 
     Only the one that is needed runs, unless images are at different times.
     """
@@ -92,7 +94,7 @@ class Within:
     def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
         ratio = self.process.at(t).ratio
         inside = (self.low <= ratio) & (ratio <= self.high)
-        return lax.cond(inside, self.denoise, self.otherwise, x, t, *condition)
+        return lax.cond(inside, lambda: self.denoise(x, t, *condition), lambda: self.otherwise(x, t, *condition))
 
 
 @struct.dataclass
@@ -109,7 +111,7 @@ class Clip:
 
 @struct.dataclass
 class DynamicThreshold:
-    """Dynamic thresholding: cut off at a quantile of each image's own magnitudes, then brought to [-1, 1] (Saharia et al. 2022)."""
+    """Dynamic thresholding: cut off at a quantile of the image's magnitudes, brought to [-1, 1] (Saharia et al. 2022)."""
 
     denoise: Denoiser
     quantile: float = 0.995

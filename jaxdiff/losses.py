@@ -145,7 +145,7 @@ def steps(process: Process, u: Scalar) -> Scalar:
 
 
 def stratified(key: KeyArray, index: Array, total: int) -> Scalar:
-    """The u of example `index` of a global batch of `total`, under one key for the whole batch: evenly spread, jointly shifted."""
+    """u for example `index` of a global batch of `total`, given the batch's one key: spread evenly, shifted jointly."""
     return (jax.random.uniform(key) + index / total) % 1.0
 
 
@@ -172,7 +172,7 @@ class DenoisingLoss:
     def __call__(
         self, model: NetworkDenoiser, key: KeyArray, x_0: Image, *condition: Any, u: Scalar | None = None
     ) -> Scalar:
-        """The loss of one example. `u` in [0, 1) places its time in the distribution of times; drawn from `key` if None."""
+        """The loss of one example. `u` in [0, 1) places it in the distribution of times; drawn from `key` if None."""
         for_noise, for_time, for_drop = jax.random.split(key, 3)
         t = self.times(model.process, jax.random.uniform(for_time) if u is None else u)
         point = model.process.at(t)
@@ -180,7 +180,9 @@ class DenoisingLoss:
         if self.drop:
             dropped = jax.random.bernoulli(for_drop, self.drop)
             condition = tuple(
-                jax.tree.map(lambda given, null: jnp.where(dropped, jnp.asarray(null, given.dtype), given), one, self.null)
+                jax.tree.map(
+                    lambda given, null: jnp.where(dropped, jnp.asarray(null, given.dtype), given), one, self.null
+                )
                 for one in condition
             )
         c_skip, c_out = model.prediction(point.alpha, point.sigma)

@@ -26,7 +26,7 @@ Index = Int[Array, ""] | int
 
 @struct.dataclass
 class Point:
-    """A process at one time: what all steps, targets and guidances are written in. With a leading axis, a whole grid."""
+    """A process at one time, in which all steps and targets are written; or, with a leading axis, on a whole grid."""
 
     t: Scalar
     alpha: Scalar
@@ -93,7 +93,7 @@ def posterior_variance(t: Point, s: Point) -> Scalar:
 
 
 class Process(ABC):
-    """x_t = alpha(t) x_0 + sigma(t) eps. A subclass gives `alpha` and `sigma`; a closed-form `time` where there is one."""
+    """x_t = alpha(t) x_0 + sigma(t) eps. A subclass gives `alpha`, `sigma` and, where there is a closed form, `time`."""
 
     @abstractmethod
     def alpha(self, t: Time) -> Scalar:
@@ -121,7 +121,7 @@ class Process(ABC):
 
     @property
     def t_min(self) -> float:
-        """From here on the log-SNR is finite and worth telling apart: times are drawn, and noise grids laid, above it."""
+        """From here on the log-SNR is finite and matters: times are drawn, and noise grids laid, above it."""
         return 1e-3
 
     @property
@@ -271,7 +271,7 @@ class PowerVE(_Exploding):
 
 @dataclass(frozen=True)
 class Karras(_Exploding):
-    """EDM's process: the noise level is time itself, sigma = t sigma_max; it matters from sigma_min up (Karras et al. 2022)."""
+    """EDM's process: noise is time itself, sigma = t sigma_max; it matters from sigma_min up (Karras et al. 2022)."""
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -411,12 +411,12 @@ class Discrete(Process):
 
 
 def _monotone_cubic(values: np.ndarray, t: Time) -> Scalar:
-    """Hermite interpolation of monotone values at 0, 1/T, ..., 1, slopes limited so that it never turns (Fritsch & Carlson)."""
+    """Hermite interpolation of values at 0, 1/T, ..., 1, slopes limited so that it never turns (Fritsch & Carlson 1980)."""
     steps = len(values) - 1
     secants = np.diff(values)
     direction = np.sign(secants[0])
     limit = 3 * np.minimum(abs(np.append(secants, secants[-1])), abs(np.insert(secants, 0, secants[0])))
-    slopes = direction * np.clip(direction * np.gradient(values, edge_order=min(2, steps)), 0, limit)
+    slopes = direction * np.clip(direction * np.gradient(values, edge_order=2 if steps > 1 else 1), 0, limit)
 
     u = jnp.asarray(t, float) * steps
     k = jnp.clip(jnp.floor(u).astype(int), 0, steps - 1)

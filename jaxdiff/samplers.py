@@ -171,7 +171,7 @@ class AdaptiveODE(Sampler):
 
 @dataclass(frozen=True)
 class EDM(Sampler):
-    """Heun's method in the noise level, with churn (Karras et al. 2022, algorithm 2); the step to clean data is Euler's.
+    """Heun's method in the noise level, with churn (Karras et al. 2022); the step to clean data is Euler's.
 
     Before each step within s_min <= sigma / alpha <= s_max the level is raised by the factor
     1 + min(churn / steps, sqrt(2) - 1), by noise of deviation `s_noise`. Without churn it is deterministic.
@@ -324,7 +324,9 @@ class UniPC(Sampler):
         """From t to s with x_0 a polynomial through the points behind t, and through s too if it is known there."""
         t, s = path[i], path[i + 1]
         h = s.half_log_snr - t.half_log_snr
-        others = ([1] if corrector else []) + [-k for k in range(1, self.order)]  # newest first: the oldest may be missing
+        others = ([1] if corrector else []) + [
+            -k for k in range(1, self.order)
+        ]  # newest first: the oldest may be missing
         first_order = _exponential_step(x, _recall(x_0s, i), t, s, h)
         if not others:
             return first_order
@@ -341,7 +343,7 @@ _TAU, _WEIGHT = (_TAU + 1) / 2, _WEIGHT / 2
 
 
 def _unipc_weights(h: Scalar, r: Float[Array, "n"], known: Array) -> Float[Array, "n"]:
-    """The paper's rho: sum_k rho_k r_k^(j-1) = j! phi_(j+1)(-h) / phi_1(-h), over the known points; 1/2 for a single one.
+    """The paper's rho: sum_k rho_k r_k^(j-1) = j! phi_(j+1)(-h) / phi_1(-h) over the known points; 1/2 for one.
 
     The right-hand side is the mean of tau^j on [0, 1] with density ~ e^(h tau); by quadrature, since the recursion
     for phi cancels to nothing in float32 where h is small.

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array
@@ -88,6 +87,7 @@ def batches(
     """
     times, steps = checked(times), len(times) - 1
     numbers = _checked_indices(indices)
+    _check(all(size >= 1 for size in shape), f"shape must be that of one image, all sizes at least 1, got {shape}")
     _check(0 <= seed < 2**32, f"seed must lie within [0, 2^32), got {seed}")
     _check(batch_size is None or batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
     _check(every is None or every >= 1, f"every must be at least 1, got {every}")
@@ -106,20 +106,22 @@ def batches(
     for first in range(0, len(numbers), size):
         places = np.minimum(np.arange(first, first + size), len(numbers) - 1)  # the last image fills up the batch
         batch = numbers[places[: len(numbers) - first]]
-        chosen, own = group.shard((numbers[places], jax.tree.map(lambda leaf: leaf[places], condition)))
+        chosen, own = group.shard(jax.tree.map(lambda leaf, places=places: leaf[places], (numbers, condition)))
         keys, carry = _begin(process, sampler, shape, times, np.uint32(seed), chosen)
         for start in range(0, steps, chunk):
             stop = min(start + chunk, steps)
             carry = _advance(rest, process, sampler, arrays, keys, own, carry, times, start, stop)
             if debug:
-                _check_finite(np.asarray(sampler.image(carry)), batch, start, times)
+                _check_finite(np.asarray(_images(sampler, carry)), batch, start, times)
             if callback is not None and (stop == steps or stop % (every or steps) == 0):
-                callback(Progress(batch, stop, steps, sampler.image(carry)))
-        yield batch, np.asarray(sampler.image(carry))[: len(batch)]
+                callback(Progress(batch, stop, steps, _images(sampler, carry)))
+        yield batch, np.asarray(_images(sampler, carry))[: len(batch)]
 
 
 @partial(jax.jit, static_argnames=("process", "sampler", "shape"))
-def _begin(process: Process, sampler: Sampler, shape: tuple[int, ...], times: Times, seed: Array, indices: Array) -> Any:
+def _begin(
+    process: Process, sampler: Sampler, shape: tuple[int, ...], times: Times, seed: Array, indices: Array
+) -> Any:
     def one(index: Array) -> tuple[KeyArray, Any]:
         key = image_key(seed, index)
         noise = normal(jax.random.fold_in(key, 0), shape, times.dtype)
@@ -155,6 +157,11 @@ def _advance(
     return jax.vmap(one)(keys, condition, carry)
 
 
+@partial(jax.jit, static_argnames="sampler")
+def _images(sampler: Sampler, carry: Any) -> Array:
+    return jax.vmap(sampler.image)(carry)
+
+
 def _split(tree: Any) -> tuple[list[Any], Any]:
     """The arrays and numbers of a tree, which are inputs of a program, and the rest, hashable, which belongs to it."""
     leaves, structure = jax.tree.flatten(tree)
@@ -176,7 +183,13 @@ def _check(legal: bool, message: str) -> None:
 
 def _checked_indices(indices: int | Sequence[int]) -> np.ndarray:
     numbers = np.arange(indices) if isinstance(indices, int) else np.asarray(indices)
-    legal = numbers.ndim == 1 and numbers.size and numbers.dtype.kind in "iu" and numbers.min() >= 0 and numbers.max() < 2**32
+    legal = (
+        numbers.ndim == 1
+        and numbers.size
+        and numbers.dtype.kind in "iu"
+        and numbers.min() >= 0
+        and numbers.max() < 2**32
+    )
     _check(bool(legal), f"indices must be a number of images, at least 1, or a row of numbers from 0 up, got {indices}")
     return numbers.astype(np.uint32)
 

@@ -6,5 +6,18 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
+import pytest
+
+_compiled: list[str] = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **__: _compiled.append(event) if event == "/jax/core/compile/backend_compile_duration" else None
+)
+
+
+@pytest.fixture
+def compiled() -> list[str]:
+    """One entry for each program that XLA has compiled so far."""
+    return _compiled
+
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -80,7 +80,7 @@ def test_a_half_precision_network_leaves_the_image_in_float32():
 
 
 def test_an_unknown_prediction_is_refused():
-    with pytest.raises(ValueError, match="prediction must be a function such as .*velocity.* got 'epsilon'"):
+    with pytest.raises(ValueError, match=r"prediction must be a function such as .*velocity.* got 'epsilon'"):
         denoise.NetworkDenoiser(lambda x, told: x, VP(), "epsilon")
 
 

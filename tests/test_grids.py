@@ -32,7 +32,11 @@ def test_spacings_of_a_table():
 
 def test_a_table_can_be_left_at_its_first_entry():
     table = Discrete()
-    for grid, steps in ((grids.Leading(to_data=False), 9), (grids.Trailing(to_data=False), 10), (grids.Linspace(to_data=False), 10)):
+    for grid, steps in (
+        (grids.Leading(to_data=False), 9),
+        (grids.Trailing(to_data=False), 10),
+        (grids.Linspace(to_data=False), 10),
+    ):
         times = grid(table, 10)
         assert len(times) == steps + 1
         assert float(times[-1]) == pytest.approx(1e-3)
@@ -55,7 +59,19 @@ def test_log_snr_grid_is_even_and_in_range(process):
     assert float(grids.LogSNR()(process, 16)[-1]) == 0
 
 
-@pytest.mark.parametrize("grid", [grids.Uniform(), grids.Quadratic(), grids.LogSNR(), grids.Karras(), grids.Leading(), grids.Trailing(), grids.Linspace()], ids=str)
+@pytest.mark.parametrize(
+    "grid",
+    [
+        grids.Uniform(),
+        grids.Quadratic(),
+        grids.LogSNR(),
+        grids.Karras(),
+        grids.Leading(),
+        grids.Trailing(),
+        grids.Linspace(),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("steps", [1, 2, 20])
 def test_every_grid_takes_any_number_of_steps(grid, steps):
     times = grid(Discrete(LinearBetas(20, 0.001, 0.7)), steps)

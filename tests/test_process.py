@@ -85,7 +85,9 @@ def test_noise_grows_and_data_fade(process):
     assert np.all(np.diff(grid.log_snr) < 0)
 
 
-@pytest.mark.parametrize("process", [p for p in PROCESSES if isinstance(p, Discrete | VP | Cosine) and type(p) is not SubVP], ids=name)
+@pytest.mark.parametrize(
+    "process", [p for p in PROCESSES if isinstance(p, Discrete | VP | Cosine) and type(p) is not SubVP], ids=name
+)
 def test_variance_is_preserved_also_between_entries(process):
     grid = jax.vmap(process.at)(jnp.linspace(0, 1, 777))
     np.testing.assert_allclose(grid.alpha**2 + grid.sigma**2, 1, atol=3e-7)

@@ -37,7 +37,9 @@ def test_the_bits_are_threefry_of_the_counters():
         "0x6b200159",
         "0x99ba4efe",
     ]
-    np.testing.assert_array_equal(uniform_bits(key, 3), threefry_2x32(jnp.zeros(2, jnp.uint32), jnp.arange(4, dtype=jnp.uint32))[:3])
+    np.testing.assert_array_equal(
+        uniform_bits(key, 3), threefry_2x32(jnp.zeros(2, jnp.uint32), jnp.arange(4, dtype=jnp.uint32))[:3]
+    )
 
 
 def test_single_and_double_precision_agree():

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from systems import DETERMINISTIC, GAUSSIAN, PROCESSES, SAMPLERS, STOCHASTIC, gaussian, grid_for, name
+from systems import DETERMINISTIC, GAUSSIAN, PROCESSES, SAMPLERS, gaussian, grid_for, name
 
 from benchmarks.solver_order import exact_path
 from jaxdiff import grids, samplers
@@ -61,7 +61,7 @@ def test_arrives_at_what_the_denoiser_says(sampler, process):
 @pytest.mark.parametrize("sampler", [s for s in DETERMINISTIC if not isinstance(s, samplers.DDPM)], ids=name)
 @pytest.mark.parametrize("process", [VP(), Flow(), Karras(), Discrete(LinearBetas(20, 0.001, 0.7))], ids=name)
 def test_the_true_image_keeps_deterministic_samplers_on_the_exact_path(sampler, process):
-    """With D = x_0, the solution is alpha x_0 + sigma eps with one and the same eps: exact in noise level, at any steps."""
+    """With D = x_0 the solution is alpha x_0 + sigma eps with one and the same eps."""
     truth, eps = jnp.array([0.5, -0.25]), jnp.array([1.0, -2.0])
     in_t = isinstance(sampler, samplers.Euler | samplers.Heun | samplers.AdaptiveODE)
     steps = 1 if isinstance(sampler, samplers.AdaptiveODE) else 4000 if in_t else 7
@@ -69,7 +69,9 @@ def test_the_true_image_keeps_deterministic_samplers_on_the_exact_path(sampler, 
     start = sampler.init(process.perturb(truth, eps, times[0]))
     end = sampler.image(walk(lambda x, t: truth, process, sampler, times, jax.random.key(0), start))
     coarse = in_t and isinstance(process, Discrete)  # its table of 20 is smooth only in between
-    np.testing.assert_allclose(end, process.perturb(truth, eps, times[-1]), atol=2e-2 if coarse else 3e-3 if in_t else 5e-5)
+    np.testing.assert_allclose(
+        end, process.perturb(truth, eps, times[-1]), atol=2e-2 if coarse else 3e-3 if in_t else 5e-5
+    )
 
 
 @pytest.mark.parametrize("process", [Discrete(), Flow(), SubVP(), VE()], ids=name)
@@ -172,7 +174,9 @@ def test_langevin_settles_at_its_stationary_law():
     """On N(0.3, 0.5²) the chain is autoregressive; its stationary deviation has a closed form."""
     process, snr = VE(0.3, 50), 0.3
     times = jnp.array([1.0, 0.0])
-    x = sample(gaussian(process), process, samplers.Langevin(snr, 200), times, shape=(1,), indices=20_000, batch_size=20_000)
+    x = sample(
+        gaussian(process), process, samplers.Langevin(snr, 200), times, shape=(1,), indices=20_000, batch_size=20_000
+    )
     variance = 0.5**2 + 0.3**2
     step = 2 * (snr * 0.3) ** 2
     stationary = variance / (1 - step / (2 * variance))

@@ -1,0 +1,164 @@
+"""Losses against the squared error of the clean image, the papers' weights, and information theory."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from systems import GAUSSIAN, PROCESSES, name
+
+from jaxdiff import denoise, losses
+from jaxdiff.denoise import NetworkDenoiser
+from jaxdiff.losses import DenoisingLoss
+from jaxdiff.process import VE, VP, Discrete, Flow, Karras, LinearBetas
+
+X_0 = jnp.array([0.5, -0.8, 0.1])
+PREDICTIONS = (denoise.data, denoise.noise, denoise.velocity, denoise.score, denoise.flow, denoise.EDM())
+WEIGHTINGS = (
+    losses.simple,
+    losses.uniform,
+    losses.likelihood,
+    losses.MinSNR(),
+    losses.P2(),
+    losses.EDM(),
+    losses.Sigmoid(2.0),
+)
+
+
+def of(prediction, process, network=lambda x, told: jnp.tanh(x)):
+    return NetworkDenoiser(network, process, prediction, told=denoise.time)
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=name)
+@pytest.mark.parametrize("prediction", PREDICTIONS, ids=name)
+@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=name)
+def test_the_loss_is_the_weighted_error_of_the_clean_image(prediction, process, weighting):
+    """Whatever the network predicts: the loss is weighting |x_0 - D(x_t, t)|²."""
+    model, seen = of(prediction, process), []
+    spy = of(prediction, process, lambda x, told: seen.append((x, told)) or jnp.tanh(x))
+    loss = DenoisingLoss(weighting)(spy, jax.random.key(1), X_0, u=jnp.asarray(0.5))
+    ((x_t, t),) = seen
+    expected = weighting(process.at(t)) * jnp.mean((X_0 - model(x_t, t)) ** 2)
+    assert float(loss) == pytest.approx(float(expected), rel=2e-3)
+
+
+def test_weights_of_the_papers():
+    for t in (0.2, 0.5, 0.8):
+        for process in (VP(), Flow(), Karras(), Discrete()):
+            point = process.at(t)
+            snr = float(point.alpha / point.sigma) ** 2
+            assert float(losses.simple(point)) == pytest.approx(snr, rel=1e-4)
+            assert float(losses.uniform(point)) == 1
+            assert float(losses.MinSNR(5)(point)) == pytest.approx(min(snr, 5), rel=1e-4)
+            assert float(losses.P2(0.5, 2)(point)) == pytest.approx(snr / (2 + snr) ** 0.5, rel=1e-4)
+            assert float(losses.EDM(0.5)(point)) == pytest.approx((1 / snr + 0.25) / (1 / snr * 0.25), rel=1e-4)
+            assert float(losses.Sigmoid(2)(point)) == pytest.approx(snr / (1 + np.exp(np.log(snr) - 2)), rel=1e-4)
+            score_weight = float(point.diffusion) ** 2 / 2  # Song et al. 2021: g² / 2 on the error of the score
+            assert float(losses.likelihood(point)) == pytest.approx(
+                score_weight * float(point.alpha / point.sigma**2) ** 2, rel=1e-3
+            )
+
+
+def test_networks_see_unit_weights_where_the_papers_say_so():
+    """DDPM's simple loss is |eps - F|², EDM's its network's plain squared error."""
+    for prediction, weighting, process in (
+        (denoise.noise, losses.simple, Discrete()),
+        (denoise.EDM(), losses.EDM(), Karras()),
+    ):
+        for t in (0.01, 0.4, 0.99):
+            point = process.at(t)
+            _, c_out = prediction(point.alpha, point.sigma)
+            assert float(weighting(point) * c_out**2) == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize("process", [VP(), Flow(), VE(0.01, 20), Discrete()], ids=name)
+def test_likelihood_weighting_integrates_to_the_information(process):
+    """By I-MMSE a Gaussian's is log((1 + SNR_0 d²) / (1 + SNR_1 d²)) / 2 with the exact denoiser (Guo et al. 2005)."""
+    exact = NetworkDenoiser(lambda x, t: GAUSSIAN.denoise(process, x, t), process, denoise.data, told=denoise.time)
+    loss, count = DenoisingLoss(losses.likelihood), 20_000
+
+    @jax.vmap
+    def one(index):
+        key = jax.random.fold_in(jax.random.key(0), index)
+        x_0 = 0.3 + 0.5 * jax.random.normal(key, (64,))
+        return loss(exact, jax.random.fold_in(key, 1), x_0, u=losses.stratified(jax.random.key(9), index, count))
+
+    values = np.asarray(jax.jit(one)(jnp.arange(count)), np.float64) * (process.t_max - process.t_min)
+    snr_0, snr_1 = (float(jnp.exp(process.log_snr(t))) for t in (process.t_min, process.t_max))
+    assert values.mean() == pytest.approx(np.log((1 + 0.25 * snr_0) / (1 + 0.25 * snr_1)) / 2, rel=0.01)
+
+
+def test_times_follow_their_distribution():
+    u = jnp.asarray((np.arange(1000) + 0.5) / 1000)
+    flow = np.asarray(jax.vmap(partial(losses.LogitNormal(0.5, 0.8), Flow()))(u))
+    assert stats.kstest(np.log(flow / (1 - flow)), "norm", args=(0.5, 0.8)).statistic < 0.002
+    edm = np.asarray(jax.vmap(partial(losses.LogNormal(), Karras()))(u))
+    assert stats.kstest(np.log(80 * edm), "norm", args=(-1.2, 1.2)).statistic < 0.002
+    even = np.asarray(jax.vmap(partial(losses.Uniform(), Flow()))(u))
+    assert stats.kstest(even, "uniform", args=(1e-3, 0.998)).statistic < 0.002
+    table = Discrete(LinearBetas(20, 0.001, 0.7))
+    entries = np.asarray(table.index(jax.vmap(partial(losses.steps, table))(u)))
+    np.testing.assert_array_equal(np.unique(np.round(entries), return_counts=True), [np.arange(20), np.full(20, 50)])
+
+
+@pytest.mark.parametrize("times", [losses.Uniform(), losses.LogitNormal(), losses.LogNormal()], ids=name)
+@pytest.mark.parametrize("process", PROCESSES, ids=name)
+def test_extreme_draws_stay_in_the_range_of_the_process(times, process):
+    for u in (0.0, 1 - 2**-24):
+        assert process.t_min - 1e-9 <= float(times(process, jnp.asarray(u))) <= process.t_max + 1e-7
+        value = DenoisingLoss(times=times)(of(denoise.velocity, process), jax.random.key(0), X_0, u=jnp.asarray(u))
+        assert np.isfinite(value)
+
+
+def test_stratified_times_are_even_in_the_batch_and_uniform_over_batches():
+    draw = jax.vmap(lambda key, i: losses.stratified(key, i, 16), in_axes=(None, 0))
+    one = np.sort(draw(jax.random.key(0), jnp.arange(16)))
+    np.testing.assert_allclose(np.diff(one), 1 / 16, atol=1e-6)
+    many = jax.vmap(lambda k: draw(jax.random.key(k), jnp.arange(16)))(jnp.arange(500))
+    assert stats.kstest(np.asarray(many)[:, 3], "uniform").pvalue > 0.01
+
+
+def test_each_example_loses_its_own_condition():
+    model = of(denoise.data, VP(), lambda x, told, y: jnp.full_like(x, y["a"]))
+    loss = DenoisingLoss(losses.uniform, drop=0.25, null={"a": -1})
+    keys = jax.random.split(jax.random.key(0), 4000)
+    values = jax.vmap(loss, in_axes=(None, 0, None, 0))(model, keys, jnp.zeros(3), {"a": jnp.full(4000, 2.0)})
+    kept, dropped = np.isclose(values, 4), np.isclose(values, 1)
+    assert np.all(kept | dropped)
+    assert dropped.mean() == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 4000) ** 0.5)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=name)
+def test_the_exact_denoiser_is_the_minimum(weighting):
+    loss, process = DenoisingLoss(weighting, losses.LogNormal()), Karras()
+    keys = jax.random.split(jax.random.key(0), 4000)
+    data = 0.3 + 0.5 * jax.random.normal(jax.random.key(7), (4000, 4))
+
+    @jax.jit
+    def mean_loss(tilt, shift):
+        network = lambda x, t: GAUSSIAN.denoise(process, x, t) * (1 + tilt) + shift  # noqa: E731
+        model = NetworkDenoiser(network, process, denoise.data, told=denoise.time)
+        return jax.vmap(loss, in_axes=(None, 0, 0))(model, keys, data).mean()
+
+    least = mean_loss(0.0, 0.0)
+    assert all(mean_loss(*off) > least for off in ((0.2, 0.0), (-0.2, 0.0), (0.0, 0.1), (0.0, -0.1)))
+
+
+@pytest.mark.parametrize(
+    ("make", "legal"),
+    [
+        (lambda: losses.MinSNR(0), "gamma > 0"),
+        (lambda: losses.P2(-1), "gamma >= 0"),
+        (lambda: losses.EDM(0), "sigma_data > 0"),
+        (lambda: losses.LogitNormal(deviation=0), "deviation > 0"),
+        (lambda: losses.LogNormal(deviation=-1), "deviation > 0"),
+        (lambda: DenoisingLoss(drop=1.5, null=0), "0 <= drop <= 1"),
+        (lambda: DenoisingLoss(drop=0.1), "a null condition to drop to"),
+        (lambda: losses.steps(VP(), 0.5), "only a Discrete process has steps to draw from"),
+    ],
+)
+def test_bad_parameters_are_refused(make, legal):
+    with pytest.raises(ValueError, match=legal):
+        make()

@@ -1,0 +1,190 @@
+"""The edge: image i is image i, one program, bad calls."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from systems import gaussian
+
+from jaxdiff import grids, samplers, sampling
+from jaxdiff.denoise import NetworkDenoiser, time
+from jaxdiff.exact import Mixture
+from jaxdiff.process import VP, Discrete, Karras
+from jaxdiff.rng import normal
+from jaxdiff.sampling import Progress, batches, sample
+
+PROCESS = VP()
+TIMES = grids.LogSNR()(PROCESS, 10)
+ONE = jax.devices()[:1]
+
+
+class Recorder(samplers.Sampler):
+    """A sampler that keeps what noise it is given: the initial noise, then that of each step."""
+
+    def init(self, x):
+        return x / PROCESS.sigma(TIMES[0]), jnp.zeros((10, *x.shape))
+
+    def image(self, carry):
+        return jnp.concatenate([carry[0][None], carry[1]])
+
+    def step(self, denoise, process, key, carry, path, i):
+        first, drawn = carry
+        return first, drawn.at[i].set(normal(key, first.shape, first.dtype))
+
+
+def seventeen(sampler, **options):
+    images = sample(gaussian(PROCESS), PROCESS, sampler, TIMES, shape=(4, 4, 3), seed=3, **options)
+    return images[list(options["indices"]).index(17)]
+
+
+CALLS = [
+    {"indices": [17], "devices": ONE},
+    {"indices": [3, 17, 99, 5, 6], "devices": ONE},
+    {"indices": range(64), "devices": ONE},
+    {"indices": range(10, 40), "devices": ONE, "batch_size": 7},
+    {"indices": range(64)},
+    {"indices": [17], "batch_size": 16},
+]
+
+
+@pytest.mark.parametrize("options", CALLS[1:], ids=str)
+def test_noise_of_image_17_is_the_same_bit_for_bit(options):
+    alone = seventeen(Recorder(), **CALLS[0])
+    assert alone.shape == (11, 4, 4, 3)
+    assert len(np.unique(alone)) == alone.size  # every step draws its own
+    np.testing.assert_array_equal(seventeen(Recorder(), **options), alone)
+
+
+@pytest.mark.parametrize("sampler", [samplers.DDPM(), samplers.UniPC(3), samplers.PredictorCorrector()], ids=str)
+def test_image_17_is_the_same(sampler):
+    alone = seventeen(sampler, **CALLS[0])
+    for options in CALLS[1:]:
+        np.testing.assert_allclose(seventeen(sampler, **options), alone, atol=1e-5)
+
+
+def test_other_seeds_and_indices_are_other_images():
+    images = [sample(gaussian(PROCESS), PROCESS, samplers.DDIM(), TIMES, shape=(2,), seed=s, indices=3) for s in (0, 1)]
+    assert len(np.unique(images)) == 12
+
+
+def test_batches_come_one_by_one_and_the_last_is_padded_not_returned():
+    sizes, numbers = [], []
+    for indices, images in batches(
+        gaussian(PROCESS), PROCESS, samplers.DDIM(), TIMES, shape=(2,), indices=range(5, 24), batch_size=8
+    ):
+        assert len(images) == len(indices)
+        sizes.append(len(images))
+        numbers += list(indices)
+    assert sizes == [8, 8, 3]
+    assert numbers == list(range(5, 24))
+
+
+def test_one_program_serves_any_number_of_images_any_grid_and_new_parameters(compiled):
+    uniform = grids.Uniform()(PROCESS, 10)
+
+    def network(parameters, x, told):
+        return parameters * x
+
+    def draw(parameters, count, times, **options):
+        model = NetworkDenoiser(jax.tree_util.Partial(network, parameters), PROCESS, told=time)
+        return sample(model, PROCESS, samplers.DDIM(), times, shape=(2,), indices=count, batch_size=8, **options)
+
+    parameters, other = jnp.asarray(0.1), jnp.asarray(0.9)
+    first = draw(parameters, 8, TIMES)
+    programs = len(compiled)
+    for count in (1, 8, 30):
+        draw(parameters, count, TIMES)
+    draw(parameters, 8, uniform, callback=lambda progress: None, every=3)
+    assert not np.allclose(draw(other, 8, TIMES), first)
+    assert len(compiled) == programs > 0
+
+
+def test_device_memory_does_not_grow_with_the_number_of_steps():
+    def temporary_bytes(steps):
+        process, sampler = Discrete(), samplers.DDPM()
+        times = grids.Uniform()(process, steps)
+        keys, carry = sampling._begin(process, sampler, (32, 32, 3), times, np.uint32(0), np.arange(4, dtype=np.uint32))
+        inputs, rest = sampling._split(gaussian(process))
+        lowered = sampling._advance.lower(rest, process, sampler, inputs, keys, (), carry, times, 0, steps)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    image_bytes = 4 * 32 * 32 * 3 * 4
+    assert temporary_bytes(1000) - temporary_bytes(10) < image_bytes
+
+
+def test_callback_sees_previews_and_changes_nothing():
+    seen = []
+
+    def look(progress: Progress):
+        seen.append((progress.step, progress.steps, list(progress.indices), progress.images.shape))
+
+    options = {"shape": (2,), "indices": range(3, 12), "batch_size": 8}
+    plain = sample(gaussian(PROCESS), PROCESS, samplers.UniPC(), TIMES, **options)
+    watched = sample(gaussian(PROCESS), PROCESS, samplers.UniPC(), TIMES, callback=look, every=4, **options)
+    np.testing.assert_array_equal(plain, watched)
+    first, last = list(range(3, 11)), [11]
+    assert seen == [(step, 10, first, (8, 2)) for step in (4, 8, 10)] + [
+        (step, 10, last, (1, 2)) for step in (4, 8, 10)
+    ]
+
+
+def test_conditions_reach_their_own_image_also_in_a_padded_sharded_batch():
+    labels, scales = np.arange(11), np.linspace(0, 1, 11, dtype=np.float32)
+    denoise = lambda x, t, condition: jnp.full_like(x, condition["label"] + condition["scale"])  # noqa: E731
+    images = sample(
+        denoise,
+        PROCESS,
+        samplers.DDIM(),
+        TIMES,
+        shape=(2,),
+        indices=11,
+        batch_size=8,
+        conditions={"label": labels, "scale": scales},
+    )
+    np.testing.assert_allclose(images[:, 0], labels + scales, rtol=1e-5)
+
+
+def test_arrays_anywhere_in_a_denoiser_and_plain_functions_both_work():
+    mixture = Mixture((-1.0, 1.0), 0.1, (0.5, 0.5))
+    images = sample(
+        lambda x, t: mixture.denoise(PROCESS, x, t), PROCESS, samplers.DPMpp2M(), TIMES, shape=(1,), indices=64
+    )
+    assert np.all(np.minimum(abs(images - 1), abs(images + 1)) < 0.6)
+
+
+def test_debug_says_where_the_first_value_that_is_not_finite_appeared():
+    def denoise(x, t, index):
+        return jnp.where((t < 0.35) & (index == 6), jnp.nan, 0.0) * x
+
+    times = grids.Uniform()(Karras(), 10)
+    arguments = {"shape": (2,), "indices": 12, "conditions": np.arange(12), "batch_size": 4}
+    assert np.isnan(sample(denoise, Karras(), samplers.DDIM(), times, **arguments)).any()
+    with pytest.raises(FloatingPointError, match=r"image 6 is not finite after step 8 of 10, from t = 0.3 to 0.2"):
+        sample(denoise, Karras(), samplers.DDIM(), times, debug=True, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"indices": -3}, "indices must be a number of images, at least 1"),
+        ({"indices": 0}, "indices must be"),
+        ({"indices": range(-5, 5)}, "indices must be"),
+        ({"indices": [0.5]}, "indices must be"),
+        ({"indices": []}, "indices must be"),
+        ({"seed": -1}, "seed must lie within"),
+        ({"seed": 2**32}, "seed must lie within"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"every": 0}, "every must be at least 1"),
+        ({"conditions": np.zeros(3)}, r"one entry for each of the 16 images, got shape \(3,\)"),
+        ({"conditions": 7}, "one entry for each of the 16 images"),
+        ({"times": jnp.linspace(0, 1, 11)}, "must fall strictly"),
+        ({"times": jnp.ones(1)}, "at least two times"),
+        ({"denoise": lambda x, t: x[0]}, r"must return the shape of its image, \(2,\), it returned \(\)"),
+        ({"shape": (-2,)}, "shape must be"),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_bad_calls_end_in_one_clear_error(change, says):
+    call = {"denoise": gaussian(PROCESS), "times": TIMES, "shape": (2,), **change}
+    with pytest.raises(ValueError, match=says):
+        sample(call.pop("denoise"), PROCESS, samplers.DDIM(), call.pop("times"), **call)
