@@ -80,7 +80,7 @@ class Auto:
 
 @struct.dataclass
 class Within:
-    """One denoiser where low <= sigma / alpha <= high, another otherwise: guidance in an interval (Kynkäänniemi et al. 2024).
+    """One denoiser where low <= sigma / alpha <= high, another elsewhere: guidance in an interval (Kynkäänniemi 2024).
 
     Only the one that is needed runs, unless images are at different times.
     """
@@ -111,7 +111,7 @@ class Clip:
 
 @struct.dataclass
 class DynamicThreshold:
-    """Dynamic thresholding: cut off at a quantile of the image's magnitudes, brought to [-1, 1] (Saharia et al. 2022)."""
+    """Cut off at a quantile of the image's magnitudes, scaled to [-1, 1] (Saharia et al. 2022)."""
 
     denoise: Denoiser
     quantile: float = 0.995

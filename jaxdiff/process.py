@@ -93,7 +93,7 @@ def posterior_variance(t: Point, s: Point) -> Scalar:
 
 
 class Process(ABC):
-    """x_t = alpha(t) x_0 + sigma(t) eps. A subclass gives `alpha`, `sigma` and, where there is a closed form, `time`."""
+    """x_t = alpha(t) x_0 + sigma(t) eps. A subclass gives `alpha`, `sigma` and, in closed form if it can, `time`."""
 
     @abstractmethod
     def alpha(self, t: Time) -> Scalar:
@@ -411,7 +411,7 @@ class Discrete(Process):
 
 
 def _monotone_cubic(values: np.ndarray, t: Time) -> Scalar:
-    """Hermite interpolation of values at 0, 1/T, ..., 1, slopes limited so that it never turns (Fritsch & Carlson 1980)."""
+    """Hermite interpolation of values at 0, 1/T, ..., 1, slopes limited so that it never turns (Fritsch & Carlson)."""
     steps = len(values) - 1
     secants = np.diff(values)
     direction = np.sign(secants[0])
