@@ -6,6 +6,7 @@ The data are N(0.3, 0.5²), the denoiser is exact. Deterministic samplers run fr
 least noisy one in float64; the order is the slope of log error over log step. Stochastic ones draw 20,000 samples.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 
@@ -106,23 +107,28 @@ def moments(sampler: samplers.Sampler, process: Process, steps: int = 1000, coun
     return float(x.mean()), float(x.std())
 
 
-def name_of(process: Process) -> str:
-    return f"Discrete({process.steps})" if isinstance(process, Discrete) else type(process).__name__
+def label(value: object) -> str:
+    """The call that makes a value, without what is default."""
+    if not dataclasses.is_dataclass(value):
+        return str(value)
+    given = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    changed = [f"{name}={label(now)}" for name, now in given.items() if now != getattr(type(value), name)]
+    return f"{type(value).__name__}({', '.join(changed)})"
 
 
 def main() -> None:
-    names = [name_of(process) for process in PROCESSES]
+    names = [f"`{label(process).removesuffix('()')}`" for process in PROCESSES]
     print("| order of convergence | published | " + " | ".join(names) + " |")
     print("|" + " --- |" * (len(names) + 2))
     for sampler, published in PUBLISHED_ORDER.items():
         row = [f"{order(sampler, process):.2f}" for process in PROCESSES]
-        print(f"| {sampler} | {published} | " + " | ".join(row) + " |", flush=True)
+        print(f"| `{label(sampler)}` | {published} | " + " | ".join(row) + " |", flush=True)
     print()
     print("| mean, deviation | exact | " + " | ".join(names) + " |")
     print("|" + " --- |" * (len(names) + 2))
     for sampler in STOCHASTIC:
         row = ["{:.3f} {:.3f}".format(*moments(sampler, process)) for process in PROCESSES]
-        print(f"| {sampler} | {MEAN:.3f} {DEVIATION:.3f} | " + " | ".join(row) + " |", flush=True)
+        print(f"| `{label(sampler)}` | {MEAN:.3f} {DEVIATION:.3f} | " + " | ".join(row) + " |", flush=True)
 
 
 if __name__ == "__main__":

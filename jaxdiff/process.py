@@ -395,33 +395,37 @@ class Discrete(Process):
         return (np.asarray(index, np.float64) + 1) / self.steps
 
     @cached_property
-    def _squared_angles(self) -> np.ndarray:
+    def _curves(self) -> tuple[np.ndarray, np.ndarray]:
+        """The squared angle and its complement, each with float64's precision near its own zero."""
         alpha_bar = np.concatenate([[1.0], self.alpha_bar])
-        return np.arctan2(np.sqrt(1 - alpha_bar), np.sqrt(alpha_bar)) ** 2
+        squared_angle = np.arctan2(np.sqrt(1 - alpha_bar), np.sqrt(alpha_bar)) ** 2
+        return _monotone_cubic(squared_angle), _monotone_cubic(np.pi**2 / 4 - squared_angle)
 
     def alpha(self, t: Time) -> Scalar:
-        rest = _monotone_cubic(np.pi**2 / 4 - self._squared_angles, t)  # a table of its own: precise near alpha = 0
-        return jnp.sin(rest / (np.pi / 2 + self._angle(t)))
+        return jnp.sin(_interpolate(self._curves[1], t) / (np.pi / 2 + self._angle(t)))  # sin(pi/2 - angle)
 
     def sigma(self, t: Time) -> Scalar:
         return jnp.sin(self._angle(t))
 
     def _angle(self, t: Time) -> Scalar:
-        return jnp.sqrt(_monotone_cubic(self._squared_angles, t))
+        return jnp.sqrt(_interpolate(self._curves[0], t))
 
 
-def _monotone_cubic(values: np.ndarray, t: Time) -> Scalar:
-    """Hermite interpolation of values at 0, 1/T, ..., 1, slopes limited so that it never turns (Fritsch & Carlson)."""
-    steps = len(values) - 1
+def _monotone_cubic(values: np.ndarray) -> np.ndarray:
+    """Values and slopes at both ends of each interval; slopes limited so that it never turns (Fritsch & Carlson)."""
     secants = np.diff(values)
     direction = np.sign(secants[0])
     limit = 3 * np.minimum(abs(np.append(secants, secants[-1])), abs(np.insert(secants, 0, secants[0])))
-    slopes = direction * np.clip(direction * np.gradient(values, edge_order=2 if steps > 1 else 1), 0, limit)
+    slopes = direction * np.clip(direction * np.gradient(values, edge_order=2 if len(values) > 2 else 1), 0, limit)
+    return np.stack([values[:-1], values[1:], slopes[:-1], slopes[1:]])
 
+
+def _interpolate(cubic: np.ndarray, t: Time) -> Scalar:
+    """The cubic over the equal intervals of [0, 1], at t."""
+    steps = cubic.shape[1]
     u = jnp.asarray(t, float) * steps
     k = jnp.clip(jnp.floor(u).astype(int), 0, steps - 1)
     w = u - k
-    pieces = np.stack([values[:-1], values[1:], slopes[:-1], slopes[1:]])
-    low, high, rise_low, rise_high = jnp.asarray(pieces, u.dtype)[:, k]
+    low, high, rise_low, rise_high = jnp.asarray(cubic, u.dtype)[:, k]
     ends = (1 - w) ** 2 * (1 + 2 * w) * low + w**2 * (3 - 2 * w) * high  # exactly the entries at w = 0 and 1
     return ends + w * (1 - w) * ((1 - w) * rise_low - w * rise_high)
