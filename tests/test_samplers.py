@@ -172,7 +172,7 @@ def test_unipc_against_a_plain_implementation():
 
 def test_langevin_settles_at_its_stationary_law():
     """On N(0.3, 0.5²) the chain is autoregressive; its stationary deviation has a closed form."""
-    process, snr = VE(0.3, 50), 0.3
+    process, snr = VE(0.3, 50), 0.9
     times = jnp.array([1.0, 0.0])
     x = sample(
         gaussian(process), process, samplers.Langevin(snr, 200), times, shape=(1,), indices=20_000, batch_size=20_000
