@@ -4,17 +4,27 @@ A denoiser is any function (x_t, t) -> E[x_0 | x_t] of one image. A conditional 
 condition: a label, a sequence of embeddings, any tree of arrays.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array
 
 from jaxdiff.process import Discrete, Image, Process, Scalar
 
 Denoiser = Callable[..., Image]  # (x_t, t, *condition) -> E[x_0 | x_t]
 Network = Callable[..., Image]  # (scaled x_t, what it is told, *condition) -> F
+
+
+def promoted(given: Any, null: Any) -> tuple[Array, Array]:
+    """A condition and the null one in a type that holds both: -1 must stay -1 beside unsigned labels."""
+    given, null = jnp.asarray(given), jnp.asarray(null)
+    dtype = jnp.promote_types(given.dtype, null.dtype)
+    return given.astype(dtype), null.astype(dtype)
+
 
 # --- what the network predicts: (alpha, sigma) -> (c_skip, c_out), with x_0 = c_skip x_t + c_out F ---------------
 
@@ -54,8 +64,7 @@ class EDM:
     sigma_data: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.sigma_data > 0:
-            raise ValueError(f"needs sigma_data > 0, got {self}")
+        _check_sigma_data(self)
 
     def __call__(self, alpha: Scalar, sigma: Scalar) -> tuple[Scalar, Scalar]:
         variance = (alpha * self.sigma_data) ** 2 + sigma**2
@@ -78,8 +87,16 @@ class UnitVariance:
 
     sigma_data: float = 0.5
 
+    def __post_init__(self) -> None:
+        _check_sigma_data(self)
+
     def __call__(self, alpha: Scalar, sigma: Scalar) -> Scalar:
         return 1 / jnp.sqrt((alpha * self.sigma_data) ** 2 + sigma**2)
+
+
+def _check_sigma_data(value: EDM | UnitVariance) -> None:
+    if not 0 < value.sigma_data < math.inf:
+        raise ValueError(f"needs sigma_data > 0, got {value}")
 
 
 # --- what it is told about the noise: (process, t) -> a number ------------------------------------------------------
@@ -105,7 +122,7 @@ class ScaledTime:
 def index(process: Process, t: Scalar) -> Scalar:
     """The step number, from 0; a fraction between two entries of the table."""
     if not isinstance(process, Discrete):
-        raise ValueError(f"only a Discrete process numbers its steps, {process} does not: use ScaledTime")
+        raise ValueError(f"only a Discrete process numbers its steps, {process} does not: use time or ScaledTime()")
     return process.index(t)
 
 
@@ -127,6 +144,13 @@ def quarter_log_snr(process: Process, t: Scalar) -> Scalar:
 # --- the two together -----------------------------------------------------------------------------------------------
 
 
+_CHOICES = {
+    "prediction": "data, noise, velocity, score, flow or EDM()",
+    "input_scale": "unscaled or UnitVariance()",
+    "told": "index, time, ScaledTime(), log_sigma, quarter_log_sigma or quarter_log_snr",
+}
+
+
 @struct.dataclass
 class NetworkDenoiser:
     """The denoiser that a network is: D(x_t, t) = c_skip x_t + c_out F(c_in x_t, told).
@@ -142,13 +166,16 @@ class NetworkDenoiser:
     told: Told = struct.field(pytree_node=False, default=index)
 
     def __post_init__(self) -> None:
-        for name in ("prediction", "input_scale", "told"):
-            if not callable(getattr(self, name)):
-                raise ValueError(
-                    f"{name} must be a function such as those of jaxdiff.denoise "
-                    f"(data, noise, velocity, score, flow, EDM(); unscaled, UnitVariance(); time, index, log_sigma, "
-                    f"...), got {getattr(self, name)!r}"
-                )
+        if not isinstance(self.process, Process):
+            raise ValueError(f"process must be one of jaxdiff.process, such as VP(), got {self.process!r}")
+        if isinstance(self.process, Discrete) and self.process.alpha_bar[-1] == 0 and self.prediction in (noise, score):
+            raise ValueError(
+                "where a table ends without signal, noise tells nothing of the image: predict velocity or data"
+            )
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if not callable(value) or isinstance(value, type):
+                raise ValueError(f"{name} must be a function such as {choices} of jaxdiff.denoise, got {value!r}")
 
     def __call__(self, x_t: Image, t: Scalar, *condition: Any) -> Image:
         c_skip, c_out = self.prediction(self.process.alpha(t), self.process.sigma(t))
@@ -157,18 +184,25 @@ class NetworkDenoiser:
     def output(self, x_t: Image, t: Scalar, *condition: Any) -> Image:
         """F: what the network itself says, in the precision of its image."""
         c_in = self.input_scale(self.process.alpha(t), self.process.sigma(t))
-        return self.network(c_in * x_t, self.told(self.process, t), *condition).astype(x_t.dtype)
+        F = jnp.asarray(self.network(c_in * x_t, self.told(self.process, t), *condition), x_t.dtype)
+        if F.shape != x_t.shape:
+            raise ValueError(f"the network must return the shape of its image, {x_t.shape}, it returned {F.shape}")
+        return F
 
 
 @struct.dataclass
 class Moved:
-    """A denoiser made for one process, at work on another: at equal SNR the two differ by a factor only."""
+    """A denoiser made for one process, at work on another: at equal SNR the two differ by a factor only.
+
+    For processes of the same SNR range; beyond its own range the denoiser is asked at the nearer end of it.
+    """
 
     denoise: Denoiser
     made_for: Process = struct.field(pytree_node=False)
     used_on: Process = struct.field(pytree_node=False)
 
     def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
-        t_made = self.made_for.time(self.used_on.log_snr(t))
+        most, least = self.made_for.log_snr(0.0), self.made_for.log_snr(1.0)
+        t_made = self.made_for.time(jnp.clip(self.used_on.log_snr(t), least, most))
         size = jnp.hypot(self.made_for.alpha(t_made), self.made_for.sigma(t_made))
         return self.denoise(x * (size / jnp.hypot(self.used_on.alpha(t), self.used_on.sigma(t))), t_made, *condition)

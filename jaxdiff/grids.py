@@ -1,7 +1,7 @@
 """The times at which a sampler evaluates the denoiser. A grid is a value apart from process and sampler.
 
 `grid(process, steps)` gives the steps + 1 falling times of `steps` steps. Those laid by noise level (sigma / alpha)
-or over the entries of a table end with a step to clean data at t = 0, unless `to_data` is False.
+or over the entries of a table end with a step to t = 0 (clean data, but on `VE`), unless `to_data` is False.
 """
 
 from dataclasses import dataclass
@@ -23,18 +23,24 @@ class Grid(Protocol):
 def checked(times: Times | np.ndarray) -> Times:
     """The times, if they fall strictly within [0, 1]."""
     values = np.asarray(times)
-    if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"a grid must be a row of at least two times, for one step, got shape {values.shape}")
+    if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "fiu":
+        raise ValueError(
+            f"times must be a row of at least two numbers, such as Uniform()(process, steps) of jaxdiff.grids gives, "
+            f"got {times!r}"
+        )
+    values = values.astype(jnp.result_type(float))  # in float32 two times may become one
     if not (np.all(np.diff(values) < 0) and values[0] <= 1 and values[-1] >= 0):
         raise ValueError(
             f"a grid must fall strictly, from at most 1 to at least 0, got {np.array2string(values, threshold=8)}"
         )
-    return jnp.asarray(times, float)
+    return jnp.asarray(values)
 
 
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+def _check(process: Process, steps: int) -> None:
+    if not isinstance(process, Process):
+        raise ValueError(f"a grid is called as grid(process, steps), got {process!r} for the process")
+    if not isinstance(steps, int | np.integer) or isinstance(steps, bool) or steps < 1:
+        raise ValueError(f"steps must be a whole number, at least 1, got {steps!r}")
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,12 @@ class Uniform:
     last: float = 0.0
     power: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not self.power > 0:
+            raise ValueError(f"needs power > 0, got {self}")
+
     def __call__(self, process: Process, steps: int) -> Times:
-        _check_steps(steps)
+        _check(process, steps)
         return checked(_even(self.first ** (1 / self.power), self.last ** (1 / self.power), steps) ** self.power)
 
 
@@ -63,16 +73,21 @@ def _even(first: Array | float, last: Array | float, steps: int) -> Times:
 
 @dataclass(frozen=True)
 class _NoiseLevels:
-    """Levels sigma / alpha from that at `first` to that at `last` (by default the ends of the process's range)."""
+    """Levels sigma / alpha from that at time `first` to that at time `last`, by default the process's range."""
 
     first: float | None = None
     last: float | None = None
     to_data: bool = True
 
     def __call__(self, process: Process, steps: int) -> Times:
-        _check_steps(steps)
+        _check(process, steps)
         first = process.t_max if self.first is None else self.first
         last = process.t_min if self.last is None else self.last
+        if not np.isfinite([float(process.log_snr(first)), float(process.log_snr(last))]).all():
+            raise ValueError(
+                f"noise levels of {process} are finite from t = {process.t_max} to {process.t_min}: "
+                f"first and last are times within these, got {self}"
+            )
         append = self.to_data and last > 0
         inner = steps - 1 if append else steps
         if inner == 0:
@@ -99,6 +114,10 @@ class Karras(_NoiseLevels):
 
     rho: float = 7.0
 
+    def __post_init__(self) -> None:
+        if not self.rho > 0:
+            raise ValueError(f"needs rho > 0, got {self}")
+
     def _between(self, process: Process, first: Array, last: Array, steps: int) -> Times:
         ratios = _even(process.at(first).ratio ** (1 / self.rho), process.at(last).ratio ** (1 / self.rho), steps)
         return process.time(-2 * self.rho * jnp.log(ratios))
@@ -111,9 +130,9 @@ class _TableEntries:
     to_data: bool = True
 
     def __call__(self, process: Process, steps: int) -> Times:
+        _check(process, steps)
         if not isinstance(process, Discrete):
             raise ValueError(f"{type(self).__name__} walks the entries of a table, and {process} has none: use Uniform")
-        _check_steps(steps)
         if steps > process.steps:
             raise ValueError(f"steps must be at most the {process.steps} entries of the table, got {steps}")
         entries = self.indices(process.steps, steps)
@@ -134,7 +153,10 @@ class Leading(_TableEntries):
     offset: int = 0
 
     def indices(self, entries: int, steps: int) -> np.ndarray:
-        return np.arange(steps) * (entries // steps) + self.offset
+        indices = np.arange(steps) * (entries // steps) + self.offset
+        if not isinstance(self.offset, int) or indices[0] < 0 or indices[-1] >= entries:
+            raise ValueError(f"offset must leave {steps} steps within the {entries} entries, got {self}")
+        return indices
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ The scale means the same throughout: samples follow p(x) p(y|x)^scale. 0 is unco
 model, above 1 sharpens. Scales, thresholds and intervals are data: changing them compiles nothing anew.
 """
 
+import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -12,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
-from jaxdiff.denoise import Denoiser
+from jaxdiff.denoise import Denoiser, promoted
 from jaxdiff.process import Image, Process, Scalar
 
 LogProb = Callable[..., Scalar]  # (x_t, t, *condition) -> log p(y | x_t)
@@ -42,6 +44,16 @@ class Classifier:
 
 
 @struct.dataclass
+class Unconditional:
+    """A denoiser that takes no condition, where one is given: under a classifier that does, say."""
+
+    denoise: Denoiser
+
+    def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
+        return self.denoise(x, t)
+
+
+@struct.dataclass
 class ClassifierFree:
     """Classifier-free guidance: from the expectation under the null condition to that under the given one, and beyond.
 
@@ -52,17 +64,17 @@ class ClassifierFree:
     denoise: Denoiser
     null: Any
     scale: float = 1.0
-    rescale: float = struct.field(pytree_node=False, default=0.0)
+    rescale: float = 0.0
 
-    def __call__(self, x: Image, t: Scalar, condition: Any) -> Image:
-        both = jax.tree.map(
-            lambda given, null: jnp.stack([given, jnp.asarray(null, given.dtype)]), condition, self.null
-        )
+    def __call__(self, x: Image, t: Scalar, condition: Any = None) -> Image:
+        if condition is None or self.null is None:
+            raise ValueError("classifier-free guidance needs a condition (sample's `conditions`) and a null one")
+        both = jax.tree.map(lambda given, null: jnp.stack(promoted(given, null)), condition, self.null)
         given, null = jax.vmap(self.denoise, in_axes=(None, None, 0))(x, t, both)
         guided = null + self.scale * (given - null)
-        if not self.rescale:
-            return guided
-        return guided * (1 - self.rescale + self.rescale * jnp.std(given) / jnp.std(guided))
+        deviation = jnp.std(guided)
+        back = jnp.where(deviation > 0, jnp.std(given) / deviation, 1.0)
+        return guided * (1 - self.rescale + self.rescale * back)
 
 
 @struct.dataclass
@@ -89,7 +101,10 @@ class Within:
     otherwise: Denoiser
     process: Process = struct.field(pytree_node=False)
     low: float = 0.0
-    high: float = float("inf")
+    high: float = math.inf
+
+    def __post_init__(self) -> None:
+        _require("low < high", self.low, self.high)
 
     def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
         ratio = self.process.at(t).ratio
@@ -105,6 +120,9 @@ class Clip:
     low: float = -1.0
     high: float = 1.0
 
+    def __post_init__(self) -> None:
+        _require("low < high", self.low, self.high)
+
     def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
         return jnp.clip(self.denoise(x, t, *condition), self.low, self.high)
 
@@ -116,7 +134,16 @@ class DynamicThreshold:
     denoise: Denoiser
     quantile: float = 0.995
 
+    def __post_init__(self) -> None:
+        _require("0 < quantile <= 1", 0.0, self.quantile, math.nextafter(1, 2))
+
     def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
         x_0 = self.denoise(x, t, *condition)
         limit = jnp.maximum(1.0, jnp.quantile(jnp.abs(x_0), self.quantile))
         return jnp.clip(x_0, -limit, limit) / limit
+
+
+def _require(legal: str, *rising: Any) -> None:
+    """Checks plain numbers only: inside a compiled program the fields are traced."""
+    if all(isinstance(value, int | float) for value in rising) and not all(a < b for a, b in pairwise(rising)):
+        raise ValueError(f"needs {legal}, got {rising}")

@@ -5,15 +5,22 @@ All of it is for one example; a batch is `jax.vmap` over keys and examples, and 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxdiff.denoise import NetworkDenoiser
+from jaxdiff.denoise import NetworkDenoiser, promoted
 from jaxdiff.process import Discrete, Image, Point, Process, Scalar
 from jaxdiff.rng import KeyArray, normal
+
+
+def _require(legal: bool, what: str, value: object) -> None:
+    if not legal:
+        raise ValueError(f"needs {what}, got {value}")
+
 
 # --- how much each noise level counts: Point -> the weight of |x_0 - D(x_t, t)|² ------------------------------------
 
@@ -35,8 +42,8 @@ def uniform(point: Point) -> Scalar:
 
 
 def likelihood(point: Point) -> Scalar:
-    """-(d SNR / dt) / 2: with times drawn uniformly, the variational bound in nats (Kingma et al. 2021)."""
-    return _snr(point) * (point.sigma_dot / point.sigma - point.alpha_dot / point.alpha)
+    """-(d SNR / dt) / 2: integrated over t, the variational bound in nats a dimension (Kingma et al. 2021)."""
+    return _snr(point) * point.sigma_dot / point.sigma - point.alpha * point.alpha_dot / point.sigma**2
 
 
 @dataclass(frozen=True)
@@ -81,12 +88,12 @@ class EDM:
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """sigmoid(bias - log-SNR) times the squared error of the noise (Kingma & Gao 2023)."""
+    """sigmoid(bias - log-SNR) times the weight of the likelihood: the same on any schedule (Kingma & Gao 2023)."""
 
     bias: float = 0.0
 
     def __call__(self, point: Point) -> Scalar:
-        return _snr(point) * jax.nn.sigmoid(self.bias - point.log_snr)
+        return likelihood(point) * jax.nn.sigmoid(self.bias - point.log_snr)
 
 
 # --- which times are trained on: (process, u) -> t, a quantile function of u in [0, 1) ------------------------------
@@ -100,6 +107,10 @@ class Uniform:
 
     low: float | None = None
     high: float | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.low or 0.0, 1.0 if self.high is None else self.high
+        _require(0 <= low < high <= 1, "0 <= low < high <= 1", self)
 
     def __call__(self, process: Process, u: Scalar) -> Scalar:
         low = process.t_min if self.low is None else self.low
@@ -166,30 +177,31 @@ class DenoisingLoss:
     null: Any = None
 
     def __post_init__(self) -> None:
+        for choice in (self.weighting, self.times):
+            _require(callable(choice) and not isinstance(choice, type), "functions such as simple and Uniform()", self)
         _require(0 <= self.drop <= 1, "0 <= drop <= 1", self)
         _require(not self.drop or self.null is not None, "a null condition to drop to", self)
 
     def __call__(
-        self, model: NetworkDenoiser, key: KeyArray, x_0: Image, *condition: Any, u: Scalar | None = None
+        self, model: NetworkDenoiser, key: KeyArray, x_0: Image, condition: Any = None, u: Scalar | None = None
     ) -> Scalar:
         """The loss of one example. `u` in [0, 1) places it in the distribution of times; drawn from `key` if None."""
+        _require(isinstance(model, NetworkDenoiser), "a NetworkDenoiser to train", model)
+        _require(jnp.issubdtype(x_0.dtype, jnp.floating), "images of floating point numbers", x_0.dtype)
+        _require(not self.drop or condition is not None, "the condition that it is to drop now and then", self)
         for_noise, for_time, for_drop = jax.random.split(key, 3)
         t = self.times(model.process, jax.random.uniform(for_time) if u is None else u)
         point = model.process.at(t)
-        x_t = point.perturb(x_0, normal(for_noise, x_0.shape, x_0.dtype))
+        x_t = point.perturb(x_0, normal(for_noise, x_0.shape, x_0.dtype)).astype(x_0.dtype)
         if self.drop:
             dropped = jax.random.bernoulli(for_drop, self.drop)
-            condition = tuple(
-                jax.tree.map(
-                    lambda given, null: jnp.where(dropped, jnp.asarray(null, given.dtype), given), one, self.null
-                )
-                for one in condition
-            )
+            condition = jax.tree.map(partial(_choose, dropped), self.null, condition)
+        given = () if condition is None else (condition,)
         c_skip, c_out = model.prediction(point.alpha, point.sigma)
         target = (x_0 - c_skip * x_t) / c_out
-        return self.weighting(point) * c_out**2 * jnp.mean((model.output(x_t, t, *condition) - target) ** 2)
+        return self.weighting(point) * c_out**2 * jnp.mean((model.output(x_t, t, *given) - target) ** 2)
 
 
-def _require(legal: bool, what: str, value: object) -> None:
-    if not legal:
-        raise ValueError(f"needs {what}, got {value}")
+def _choose(dropped: Array, null: Array, given: Array) -> Array:
+    given, null = promoted(given, null)
+    return jnp.where(dropped, null, given)

@@ -13,6 +13,8 @@ class Devices:
 
     def __init__(self, devices: Sequence[jax.Device] | None = None):
         self.devices = tuple(jax.local_devices() if devices is None else devices)
+        if not self.devices:
+            raise ValueError("devices must be at least one, or None for all of this machine")
         self._mesh = Mesh(np.array(self.devices), ("data",))
 
     def round_up(self, size: int) -> int:

@@ -1,5 +1,7 @@
 """How noise is added: x_t = alpha(t) x_0 + sigma(t) eps, with eps ~ N(0, 1) and t in [0, 1]; t = 0 is data.
 
+(On `VE` t = 0 is data but for sigma_min of noise.)
+
 A process is those two functions. Everything else (log-SNR, drift, diffusion, velocity, posterior variance) follows
 from them by autodiff, in `Process.at`, and by algebra, in the `Point` that it returns. The letters are those of the
 papers: t is the time now, s < t the time after the next step, SNR = alpha² / sigma².
@@ -108,7 +110,7 @@ class Process(ABC):
         return 2 * (jnp.log(self.alpha(t)) - jnp.log(self.sigma(t)))
 
     def time(self, log_snr: Scalar) -> Scalar:
-        """The inverse of `log_snr`, within [0, 1]; by bisection unless the subclass knows better."""
+        """The inverse of `log_snr`; by bisection, within [0, 1], unless the subclass knows better."""
         log_snr = jnp.asarray(log_snr)
 
         def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -337,6 +339,8 @@ class ZeroTerminalSNR:
 
     def __call__(self) -> np.ndarray:
         alpha = np.sqrt(np.cumprod(1 - betas_of(self.betas)))
+        if len(alpha) < 2:
+            raise ValueError(f"{self} needs a table of at least two entries")
         alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
         return 1 - (alpha / np.concatenate([[1.0], alpha[:-1]])) ** 2
 
@@ -346,7 +350,11 @@ Betas = Callable[[], np.ndarray] | tuple[float, ...]
 
 def betas_of(betas: Betas) -> np.ndarray:
     """A table of betas as float64 numbers, checked."""
-    table = np.asarray(betas() if callable(betas) else betas, np.float64)
+    try:
+        table = np.asarray(betas() if callable(betas) else betas, np.float64)
+    except TypeError:
+        message = "betas must be a table with a whole number of steps, such as LinearBetas(1000), or a row of numbers"
+        raise ValueError(f"{message}, got {betas!r}") from None
     if table.ndim != 1 or not table.size:
         raise ValueError(f"betas must be a row of at least one number, got shape {table.shape}")
     legal = (table > 0) & (table < 1)
@@ -387,8 +395,12 @@ class Discrete(Process):
         return 1 / self.steps
 
     def index(self, t: Time) -> Scalar:
-        """The place of t in the table, from 0; a fraction between two entries."""
-        return jnp.asarray(t * self.steps - 1.0)
+        """The place of t in the table, from 0: a whole number at an entry, else a fraction between two."""
+        index = jnp.asarray(t * self.steps - 1.0)
+        whole = jnp.round(index)
+        return jnp.where(
+            jnp.abs(index - whole) < 1e-3, whole, index
+        )  # rounding must not move an entry to the one below
 
     def time_of_index(self, index: np.ndarray) -> np.ndarray:
         """The time at which an entry of the table stands: the inverse of `index`."""

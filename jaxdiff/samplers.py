@@ -6,10 +6,9 @@ A sampler is a frozen dataclass of its parameters, with
     step(denoise, process, key, carry, path, i) -> carry      from t = path[i] to s = path[i + 1]
     image(carry) -> x
 
-`path` is the process on the whole grid, so that nothing but the image is computed in the loop and multistep samplers
-see the times behind them. Throughout, t is now and s is next, x_0 the expected clean image, eps the noise that goes
-with it, h a step of lambda, the half log-SNR. A step to sigma(s) = 0 is the last and arrives at clean data: it adds no
-noise and falls back to first order.
+`path` is the process on the whole grid, computed before the loop, and lets multistep samplers see the times behind
+them. Throughout, t is now and s is next, x_0 the expected clean image, eps the noise that goes with it, h a step of
+lambda, the half log-SNR. A step to sigma(s) = 0 is the last: it arrives at x_0, whatever the sampler.
 """
 
 import math
@@ -31,6 +30,8 @@ from jaxdiff.rng import KeyArray, normal
 class Sampler:
     """A sampler whose carry is the image alone; multistep ones say otherwise."""
 
+    needs_signal = False  # True if it cannot start where alpha = 0
+
     def init(self, x: Image) -> Any:
         return x
 
@@ -44,6 +45,11 @@ class Sampler:
 def _added_noise(key: KeyArray, x: Image, s: Point, deviation: Scalar) -> Image:
     """Noise of this deviation, none on arrival at clean data."""
     return jnp.where(s.sigma > 0, deviation, 0.0) * normal(key, x.shape, x.dtype)
+
+
+def _or_arrive(step: Image, x_0: Image, s: Point) -> Image:
+    """The step; on arrival at clean data x_0, which steps in t would miss: sigma may go as the square root of t."""
+    return jnp.where(s.sigma > 0, step, s.alpha * x_0)
 
 
 def _require(legal: bool, what: str, sampler: Sampler) -> None:
@@ -108,23 +114,25 @@ class Euler(Sampler):
 
     def step(self, denoise, process, key, carry, path, i):
         x, t, s = carry, path[i], path[i + 1]
-        return x + (s.t - t.t) * t.velocity(x, denoise(x, t.t))
+        x_0 = denoise(x, t.t)
+        return _or_arrive(x + (s.t - t.t) * t.velocity(x, x_0), x_0, s)
 
 
 @dataclass(frozen=True)
 class Heun(Sampler):
-    """Heun's method on the probability-flow ODE, two evaluations a step; the step to clean data is Euler's."""
+    """Heun's method on the probability-flow ODE, two evaluations a step but the last."""
 
     def step(self, denoise, process, key, carry, path, i):
         x, t, s = carry, path[i], path[i + 1]
-        here = t.velocity(x, denoise(x, t.t))
-        euler = x + (s.t - t.t) * here
+        x_0 = denoise(x, t.t)
+        here = t.velocity(x, x_0)
 
         def average() -> Image:
+            euler = x + (s.t - t.t) * here
             there = s.velocity(euler, denoise(euler, s.t))
             return x + (s.t - t.t) * (here + there) / 2
 
-        return lax.cond(s.sigma > 0, average, lambda: euler)
+        return lax.cond(s.sigma > 0, average, lambda: s.alpha * x_0)
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,7 @@ class AdaptiveODE(Sampler):
 
     def __post_init__(self) -> None:
         _require(self.rtol > 0 and self.atol > 0, "rtol > 0 and atol > 0", self)
-        _require(self.max_steps >= 1, "max_steps >= 1", self)
+        _require(isinstance(self.max_steps, int) and self.max_steps >= 1, "max_steps >= 1, whole", self)
 
     def step(self, denoise, process, key, carry, path, i):
         x, t, s = carry, path[i], path[i + 1]
@@ -199,12 +207,14 @@ class EDM(Sampler):
             there = s.noise(euler, denoise(euler, s.t))
             return euler + s.alpha * (s.ratio - t.ratio) * (there - eps) / 2
 
-        return lax.cond(s.sigma > 0, average, lambda: euler)
+        return lax.cond((s.sigma > 0) & (t.alpha > 0), average, lambda: euler)
 
     def _churned(self, process: Process, key: KeyArray, x: Image, t: Point, steps: int) -> tuple[Image, Point]:
         gamma = min(self.churn / steps, math.sqrt(2) - 1)
         factor = jnp.where((self.s_min <= t.ratio) & (t.ratio <= self.s_max), 1 + gamma, 1.0)
-        factor = jnp.minimum(factor, process.at(1.0).ratio / t.ratio)  # never noisier than the process
+        factor = jnp.minimum(
+            factor, process.at(1.0).ratio / t.ratio
+        )  # never noisier than the process; NaN at alpha = 0
         t_hat = process.at(process.time(t.log_snr - 2 * jnp.log(factor)))
         added = self.s_noise * t.ratio * jnp.sqrt(factor**2 - 1) * normal(key, x.shape, x.dtype)
         churned = t_hat.alpha * (x / t.alpha + added), t_hat
@@ -306,7 +316,7 @@ class UniPC(Sampler):
     order: int = 2
 
     def __post_init__(self) -> None:
-        _require(self.order in (1, 2, 3), "order 1, 2 or 3", self)
+        _require(isinstance(self.order, int) and 1 <= self.order <= 3, "order 1, 2 or 3", self)
 
     def init(self, x):
         return _Corrected(x, x, jnp.zeros((self.order + 1, *x.shape), x.dtype))
@@ -349,8 +359,9 @@ def _unipc_weights(h: Scalar, r: Float[Array, "n"], known: Array) -> Float[Array
     for phi cancels to nothing in float32 where h is small.
     """
     j = np.arange(1, len(r) + 1)
-    density = _WEIGHT * jnp.exp(h * (_TAU - 1))
-    targets = (_TAU ** j[:, None]) @ density / density.sum()
+    tau = jnp.asarray(_TAU, h.dtype)
+    density = jnp.asarray(_WEIGHT, h.dtype) * jnp.exp(h * (tau - 1))
+    targets = (tau[None, :] ** j[:, None]) @ density / density.sum()
     powers = r[None, :] ** (j - 1)[:, None]
     solved = jnp.linalg.solve(jnp.where(known[None, :] & known[:, None], powers, jnp.eye(len(r))), targets)
     return jnp.where(known, jnp.where(known.sum() == 1, 0.5, solved), 0.0)
@@ -361,12 +372,15 @@ def _unipc_weights(h: Scalar, r: Float[Array, "n"], known: Array) -> Float[Array
 
 @dataclass(frozen=True)
 class EulerMaruyama(Sampler):
-    """Euler-Maruyama on the reverse SDE. Not for a grid that starts where alpha = 0: the drift is infinite there."""
+    """Euler-Maruyama on the reverse SDE, whose drift is infinite where alpha = 0."""
+
+    needs_signal = True
 
     def step(self, denoise, process, key, carry, path, i):
         x, t, s = carry, path[i], path[i + 1]
-        drift = t.drift * x - t.diffusion**2 * t.score(x, denoise(x, t.t))
-        return x + (s.t - t.t) * drift + _added_noise(key, x, s, t.diffusion * jnp.sqrt(t.t - s.t))
+        x_0 = denoise(x, t.t)
+        mean = x + (s.t - t.t) * (t.drift * x - t.diffusion**2 * t.score(x, x_0))
+        return _or_arrive(mean, x_0, s) + _added_noise(key, x, s, t.diffusion * jnp.sqrt(t.t - s.t))
 
 
 @dataclass(frozen=True)
@@ -375,9 +389,10 @@ class ReverseDiffusion(Sampler):
 
     def step(self, denoise, process, key, carry, path, i):
         x, t, s = carry, path[i], path[i + 1]
+        x_0 = denoise(x, t.t)
         alpha_ts, var_ts = transition(t, s)
-        mean = (2 - alpha_ts) * x + var_ts * t.score(x, denoise(x, t.t))
-        return mean + _added_noise(key, x, s, jnp.sqrt(var_ts))
+        mean = (2 - alpha_ts) * x + var_ts * t.score(x, x_0)
+        return _or_arrive(mean, x_0, s) + _added_noise(key, x, s, jnp.sqrt(var_ts))
 
 
 @dataclass(frozen=True)
@@ -392,7 +407,7 @@ class Langevin(Sampler):
 
     def __post_init__(self) -> None:
         _require(0 < self.snr < 1, "0 < snr < 1", self)
-        _require(self.corrections >= 1, "corrections >= 1", self)
+        _require(isinstance(self.corrections, int) and self.corrections >= 1, "corrections >= 1, whole", self)
 
     def step(self, denoise, process, key, carry, path, i):
         s = path[i + 1]
@@ -413,8 +428,13 @@ class PredictorCorrector(Sampler):
     corrector: Sampler = Langevin()
 
     def __post_init__(self) -> None:
-        single = all(type(part).init is Sampler.init for part in (self.predictor, self.corrector))
-        _require(single, "two samplers without history, such as ReverseDiffusion and Langevin", self)
+        parts = (self.predictor, self.corrector)
+        single = all(isinstance(part, Sampler) and type(part).init is Sampler.init for part in parts)
+        _require(single, "two samplers without history, such as ReverseDiffusion() and Langevin()", self)
+
+    @property
+    def needs_signal(self) -> bool:  # type: ignore[override]
+        return self.predictor.needs_signal
 
     def step(self, denoise, process, key, carry, path, i):
         x = self.predictor.step(denoise, process, jax.random.fold_in(key, 0), carry, path, i)

@@ -1,9 +1,11 @@
 """From a denoiser to images: the maths of one image, mapped over a batch once, here at the edge."""
 
+import operator
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import numpy as np
@@ -40,7 +42,7 @@ def walk(
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback is shown: these images are `step` of `steps` steps down."""
+    """What a callback is shown: these images are `step` of `steps` steps down. Good until the callback returns."""
 
     indices: np.ndarray
     step: int
@@ -51,11 +53,6 @@ class Progress:
     def images(self) -> np.ndarray:
         """x_t as it stands; fetched from the device only if asked for."""
         return np.asarray(self._x)[: len(self.indices)]
-
-
-def sample(*args: Any, **kwargs: Any) -> np.ndarray:
-    """All the images that `batches` gives, in one array; takes the same arguments."""
-    return np.concatenate([images for _, images in batches(*args, **kwargs)])
 
 
 def batches(
@@ -79,43 +76,68 @@ def batches(
     `shape` is that of one image. `indices` are the images' numbers, or how many from 0 on: with the seed a number
     names an image, whatever batch or device it is drawn in. `conditions`, a tree of arrays with one entry an image,
     is the denoiser's third argument. All batches have one shape, at most 64 images unless `batch_size` says otherwise
-    (the last is padded), so that all run one compiled program; arrays and numbers anywhere in the denoiser are inputs
+    (the last is padded), so that all run one compiled program; arrays and floats anywhere in the denoiser are inputs
     of that program, everything else in it is a constant.
 
     `callback` is called every `every` steps (once a batch if None); the steps between run on the device without a
     break. `debug` looks at every step for values that are not finite.
     """
-    times, steps = checked(times), len(times) - 1
+    times = checked(times)
+    _check_parts(denoise, process, sampler, times, callback)
     numbers = _checked_indices(indices)
-    _check(all(size >= 1 for size in shape), f"shape must be that of one image, all sizes at least 1, got {shape}")
-    _check(0 <= seed < 2**32, f"seed must lie within [0, 2^32), got {seed}")
-    _check(batch_size is None or batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
-    _check(every is None or every >= 1, f"every must be at least 1, got {every}")
-    condition = () if conditions is None else (jax.tree.map(np.asarray, conditions),)
-    for leaf in jax.tree.leaves(condition):
-        _check(
-            leaf.ndim > 0 and len(leaf) == len(numbers),
-            f"conditions must have one entry for each of the {len(numbers)} images, got shape {leaf.shape}",
-        )
+    shape = tuple(_whole("shape", size, least=1) for size in (shape if isinstance(shape, Sequence) else (shape,)))
+    seed = _whole("seed", seed, least=0)
+    _check(seed < 2**32, f"seed must be below 2^32, got {seed}")
+    batch_size = None if batch_size is None else _whole("batch_size", batch_size, least=1)
+    every = None if every is None else _whole("every", every, least=1)
+    condition = _checked_conditions(conditions, len(numbers))
 
     group = Devices(devices)
     size = group.round_up(batch_size or min(64, len(numbers)))
-    arrays, rest = _split(denoise)
-    arrays, times = group.replicate((arrays, times))
-    chunk = 1 if debug else every or steps
-    for first in range(0, len(numbers), size):
-        places = np.minimum(np.arange(first, first + size), len(numbers) - 1)  # the last image fills up the batch
-        batch = numbers[places[: len(numbers) - first]]
-        chosen, own = group.shard(jax.tree.map(lambda leaf, places=places: leaf[places], (numbers, condition)))
+    inputs, rest = _split(denoise)
+    inputs, times = group.replicate((inputs, times))
+    steps = len(times) - 1
+
+    def draw(places: np.ndarray) -> Progress:
+        """One batch down the grid, chunk by chunk."""
+        padded = np.resize(places, size)
+        chosen, own = group.shard(jax.tree.map(lambda leaf: leaf[padded], (numbers, condition)))
         keys, carry = _begin(process, sampler, shape, times, np.uint32(seed), chosen)
+        chunk = 1 if debug else every or steps
         for start in range(0, steps, chunk):
             stop = min(start + chunk, steps)
-            carry = _advance(rest, process, sampler, arrays, keys, own, carry, times, start, stop)
+            carry = _advance(rest, process, sampler, inputs, keys, own, carry, times, start, stop)
+            progress = Progress(numbers[places], stop, steps, _images(sampler, carry))
             if debug:
-                _check_finite(np.asarray(_images(sampler, carry)), batch, start, times)
+                _check_finite(progress, times)
             if callback is not None and (stop == steps or stop % (every or steps) == 0):
-                callback(Progress(batch, stop, steps, _images(sampler, carry)))
-        yield batch, np.asarray(_images(sampler, carry))[: len(batch)]
+                callback(progress)
+        return progress
+
+    def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for first in range(0, len(numbers), size):
+            finished = draw(np.arange(first, min(first + size, len(numbers))))
+            images = finished.images
+            if not np.isfinite(images).all():
+                warnings.warn("some images are not finite: debug=True says which, and from what step on", stacklevel=2)
+            yield finished.indices, images
+
+    return generate()  # not a generator itself, so that a bad call fails at once
+
+
+P = ParamSpec("P")
+
+
+def _joined(generate: Callable[P, Iterator[tuple[np.ndarray, np.ndarray]]]) -> Callable[P, np.ndarray]:
+    def sample(*args: P.args, **kwargs: P.kwargs) -> np.ndarray:
+        return np.concatenate([images for _, images in generate(*args, **kwargs)])
+
+    sample.__doc__ = f"All images in one array. Otherwise as `batches`:\n\n    {generate.__doc__}"
+    sample.__wrapped__ = generate  # type: ignore[attr-defined]  # for help() and editors to show the arguments
+    return sample
+
+
+sample = _joined(batches)
 
 
 @partial(jax.jit, static_argnames=("process", "sampler", "shape"))
@@ -148,8 +170,8 @@ def _advance(
     def one(key: KeyArray, condition: tuple[Any, ...], carry: Any) -> Any:
         def denoised(x: Image, t: Array) -> Image:
             x_0 = denoise(x, t, *condition)
-            if x_0.shape != x.shape:
-                raise ValueError(f"the denoiser must return the shape of its image, {x.shape}, it returned {x_0.shape}")
+            got = getattr(x_0, "shape", type(x_0).__name__)
+            _check(got == x.shape, f"the denoiser must return an image of its input's shape, {x.shape}, got {got}")
             return x_0
 
         return walk(denoised, process, sampler, times, key, carry, start, stop)
@@ -163,9 +185,9 @@ def _images(sampler: Sampler, carry: Any) -> Array:
 
 
 def _split(tree: Any) -> tuple[list[Any], Any]:
-    """The arrays and numbers of a tree, which are inputs of a program, and the rest, hashable, which belongs to it."""
+    """The arrays and floats of a tree, which are inputs of a program, and the rest, hashable, which belongs to it."""
     leaves, structure = jax.tree.flatten(tree)
-    is_input = [isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int | complex) for leaf in leaves]
+    is_input = [isinstance(leaf, jax.Array | np.ndarray | np.generic | float | complex) for leaf in leaves]
     inputs = [leaf for leaf, yes in zip(leaves, is_input, strict=True) if yes]
     return inputs, (structure, tuple(None if yes else leaf for leaf, yes in zip(leaves, is_input, strict=True)))
 
@@ -181,23 +203,57 @@ def _check(legal: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _checked_indices(indices: int | Sequence[int]) -> np.ndarray:
-    numbers = np.arange(indices) if isinstance(indices, int) else np.asarray(indices)
-    legal = (
-        numbers.ndim == 1
-        and numbers.size
-        and numbers.dtype.kind in "iu"
-        and numbers.min() >= 0
-        and numbers.max() < 2**32
+def _check_parts(denoise: Any, process: Any, sampler: Any, times: Times, callback: Any) -> None:
+    _check(callable(denoise), f"denoise must be a function (x_t, t) -> x_0, got {denoise!r}")
+    _check(isinstance(process, Process), f"process must be one of jaxdiff.process, such as VP(), got {process!r}")
+    _check(isinstance(sampler, Sampler), f"sampler must be one of jaxdiff.samplers, such as DDIM(), got {sampler!r}")
+    _check(
+        not sampler.needs_signal or float(process.alpha(times[0])) > 0,
+        f"{sampler} cannot start where nothing of the data is left (alpha = 0): "
+        f"use a grid that starts at t = {process.t_max}, such as Uniform(first={process.t_max}), LogSNR() or Karras()",
     )
-    _check(bool(legal), f"indices must be a number of images, at least 1, or a row of numbers from 0 up, got {indices}")
+    _check(callback is None or callable(callback), f"callback must be a function of a Progress, got {callback!r}")
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """A whole number, of any library."""
+    try:
+        number = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = least - 1
+    _check(number >= least, f"{name} must be a whole number, at least {least}, got {value!r}")
+    return number
+
+
+def _checked_indices(indices: Any) -> np.ndarray:
+    numbers = np.asarray(indices)
+    if numbers.ndim == 0 and numbers.dtype.kind in "iu":
+        numbers = np.arange(int(numbers))
+    legal = numbers.ndim == 1 and numbers.size > 0 and numbers.dtype.kind in "iu"
+    legal = legal and numbers.min() >= 0 and numbers.max() < 2**32
+    _check(legal, f"indices must be a number of images, at least 1, or a row of numbers from 0 up, got {indices}")
     return numbers.astype(np.uint32)
 
 
-def _check_finite(x: np.ndarray, indices: np.ndarray, step: int, times: Times) -> None:
-    finite = np.isfinite(x).reshape(len(x), -1).all(axis=1)[: len(indices)]
+def _checked_conditions(conditions: Any, count: int) -> tuple[Any, ...]:
+    """The denoiser's further arguments: none, or one tree of arrays with an entry for each image."""
+    if conditions is None:
+        return ()
+    arrays = jax.tree.map(np.asarray, conditions, is_leaf=lambda node: isinstance(node, list))
+    for leaf in jax.tree.leaves(arrays):
+        _check(leaf.dtype.kind not in "OUS", f"conditions must be arrays of numbers, got {conditions!r}")
+        _check(
+            leaf.ndim > 0 and len(leaf) == count,
+            f"conditions must have one entry for each of the {count} images, got shape {leaf.shape}",
+        )
+    return (arrays,)
+
+
+def _check_finite(progress: Progress, times: Times) -> None:
+    finite = np.isfinite(progress.images).reshape(len(progress.indices), -1).all(axis=1)
     if not finite.all():
         raise FloatingPointError(
-            f"image {indices[np.argmin(finite)]} is not finite after step {step + 1} of {len(times) - 1}, "
-            f"from t = {times[step]:.6g} to {times[step + 1]:.6g}: look at what the denoiser returns there"
+            f"image {progress.indices[np.argmin(finite)]} is not finite after step {progress.step} of "
+            f"{progress.steps}, from t = {times[progress.step - 1]:.6g} to {times[progress.step]:.6g}: "
+            f"look at what the denoiser returns there"
         )

@@ -82,9 +82,17 @@ def test_every_grid_takes_any_number_of_steps(grid, steps):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: grids.Uniform()(VP(), 0), "steps must be at least 1, got 0"),
-        (lambda: grids.Karras()(VP(), -3), "steps must be at least 1, got -3"),
-        (lambda: grids.Linspace()(Discrete(), 0), "steps must be at least 1"),
+        (lambda: grids.Uniform()(VP(), 0), "steps must be a whole number, at least 1, got 0"),
+        (lambda: grids.Karras()(VP(), -3), "steps must be a whole number, at least 1, got -3"),
+        (lambda: grids.Linspace()(Discrete(), 0), "steps must be a whole number, at least 1"),
+        (lambda: grids.Trailing()(Discrete(), 2.5), "steps must be a whole number, at least 1, got 2.5"),
+        (lambda: grids.Uniform()(30, VP()), r"called as grid\(process, steps\)"),
+        (lambda: grids.Uniform(power=0), "power > 0"),
+        (lambda: grids.Karras(rho=0), "rho > 0"),
+        (lambda: grids.Leading(offset=999)(Discrete(), 10), "offset must leave 10 steps within the 1000 entries"),
+        (lambda: grids.LogSNR(first=1.0)(Flow(), 10), "finite from t = 0.999 to 0.001"),
+        (lambda: grids.Karras(first=80.0)(VP(), 10), "within"),
+        (lambda: grids.checked(np.array([1, 1 - 1e-9, 0.0])), "must fall strictly"),
         (lambda: grids.Linspace()(Discrete(), 1001), "at most the 1000 entries of the table, got 1001"),
         (lambda: grids.Leading()(Flow(), 10), "Leading walks the entries of a table, and Flow.* has none"),
         (lambda: grids.Uniform(0.1, 0.9)(VP(), 5), "must fall strictly"),
@@ -93,7 +101,7 @@ def test_every_grid_takes_any_number_of_steps(grid, steps):
         (lambda: grids.checked(jnp.array([1.0, 0.5, 0.5])), "must fall strictly"),
         (lambda: grids.checked(jnp.array([1.2, 0.5])), "from at most 1"),
         (lambda: grids.checked(jnp.array([1.0, jnp.nan])), "must fall strictly"),
-        (lambda: grids.checked(jnp.array([1.0])), "at least two times"),
+        (lambda: grids.checked(jnp.array([1.0])), "at least two numbers"),
     ],
 )
 def test_bad_grids_are_refused(call, says):

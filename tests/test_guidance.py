@@ -9,7 +9,7 @@ import pytest
 
 from jaxdiff import grids, samplers, sampling
 from jaxdiff.exact import Mixture
-from jaxdiff.guidance import Auto, Classifier, ClassifierFree, Clip, DynamicThreshold, Within
+from jaxdiff.guidance import Auto, Classifier, ClassifierFree, Clip, DynamicThreshold, Unconditional, Within
 from jaxdiff.process import VE, VP, Cosine, Discrete, Flow, Karras, SubVP
 
 MODES = Mixture((-1.0, 1.0), 0.7, (0.6, 0.4))
@@ -129,11 +129,41 @@ def test_classifier_free_guidance_is_one_batched_call_on_any_tree_of_conditions(
     assert len(calls) == 1
 
 
+def test_a_classifier_of_labels_sits_on_an_unconditional_network():
+    process = VP()
+    denoise = Classifier(
+        Unconditional(partial(MODES.denoise, process)),
+        lambda x, t, y: MODES.log_posterior(process, x, t)[y],
+        process,
+        2.0,
+    )
+    x, t = jnp.array([0.2]), jnp.asarray(0.5)
+    np.testing.assert_allclose(
+        denoise(x, t, jnp.asarray(LABEL)), guided("classifier-free", process, 2.0)(x, t, jnp.asarray(LABEL)), rtol=1e-4
+    )
+
+
+def test_a_null_label_of_minus_one_stays_so_beside_unsigned_labels():
+    out = ClassifierFree(lambda x, t, y: x * y, -1, 0.0)(jnp.ones(2), jnp.asarray(0.5), jnp.asarray(3, jnp.uint8))
+    np.testing.assert_array_equal(out, [-1, -1])
+
+
+def test_bad_transforms_are_refused():
+    for make in (lambda: Clip(None, 1.0, -1.0), lambda: Within(None, None, VP(), 2.0, 0.1)):
+        with pytest.raises(ValueError, match="low < high"):
+            make()
+    with pytest.raises(ValueError, match="0 < quantile <= 1"):
+        DynamicThreshold(None, 99.5)
+    with pytest.raises(ValueError, match="needs a condition"):
+        ClassifierFree(lambda x, t, y: x, 0, 2.0)(jnp.ones(2), jnp.asarray(0.5))
+
+
 def test_rescale_brings_the_deviation_back():
     model = lambda x, t, y: x * (1 + 2 * y)  # noqa: E731
     x, t, y = jnp.array([0.5, -1.0, 2.0]), jnp.asarray(0.5), jnp.asarray(1.0)
     plain = ClassifierFree(model, 0.0, 3.0)(x, t, y)
     np.testing.assert_allclose(plain, 7 * x)
+    np.testing.assert_allclose(ClassifierFree(model, 0.0, 3.0, rescale=0.7)(jnp.zeros(3), t, y), 0)
     np.testing.assert_allclose(ClassifierFree(model, 0.0, 3.0, rescale=1.0)(x, t, y), 3 * x, rtol=1e-6)
     np.testing.assert_allclose(
         ClassifierFree(model, 0.0, 3.0, rescale=0.7)(x, t, y), (0.7 * 3 + 0.3 * 7) * x, rtol=1e-6

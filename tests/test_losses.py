@@ -12,7 +12,7 @@ from systems import GAUSSIAN, PROCESSES, name
 from jaxdiff import denoise, losses
 from jaxdiff.denoise import NetworkDenoiser
 from jaxdiff.losses import DenoisingLoss
-from jaxdiff.process import VE, VP, Discrete, Flow, Karras, LinearBetas
+from jaxdiff.process import VE, VP, Discrete, Flow, Karras, LinearBetas, SubVP, ZeroTerminalSNR
 
 X_0 = jnp.array([0.5, -0.8, 0.1])
 PREDICTIONS = (denoise.data, denoise.noise, denoise.velocity, denoise.score, denoise.flow, denoise.EDM())
@@ -31,7 +31,7 @@ def of(prediction, process, network=lambda x, told: jnp.tanh(x)):
     return NetworkDenoiser(network, process, prediction, told=denoise.time)
 
 
-@pytest.mark.parametrize("process", PROCESSES, ids=name)
+@pytest.mark.parametrize("process", [PROCESSES[1], VP(), Flow(), VE(), Karras()], ids=name)
 @pytest.mark.parametrize("prediction", PREDICTIONS, ids=name)
 @pytest.mark.parametrize("weighting", WEIGHTINGS, ids=name)
 def test_the_loss_is_the_weighted_error_of_the_clean_image(prediction, process, weighting):
@@ -54,7 +54,9 @@ def test_weights_of_the_papers():
             assert float(losses.MinSNR(5)(point)) == pytest.approx(min(snr, 5), rel=1e-4)
             assert float(losses.P2(0.5, 2)(point)) == pytest.approx(snr / (2 + snr) ** 0.5, rel=1e-4)
             assert float(losses.EDM(0.5)(point)) == pytest.approx((1 / snr + 0.25) / (1 / snr * 0.25), rel=1e-4)
-            assert float(losses.Sigmoid(2)(point)) == pytest.approx(snr / (1 + np.exp(np.log(snr) - 2)), rel=1e-4)
+            slope = -float(jax.grad(process.log_snr)(t))
+            assert float(losses.likelihood(point)) == pytest.approx(slope * snr / 2, rel=1e-3)
+            assert float(losses.Sigmoid(2)(point)) == pytest.approx(slope * snr / 2 / (1 + snr * np.exp(-2)), rel=1e-3)
             score_weight = float(point.diffusion) ** 2 / 2  # Song et al. 2021: g² / 2 on the error of the score
             assert float(losses.likelihood(point)) == pytest.approx(
                 score_weight * float(point.alpha / point.sigma**2) ** 2, rel=1e-3
@@ -101,6 +103,34 @@ def test_times_follow_their_distribution():
     table = Discrete(LinearBetas(20, 0.001, 0.7))
     entries = np.asarray(table.index(jax.vmap(partial(losses.steps, table))(u)))
     np.testing.assert_array_equal(np.unique(np.round(entries), return_counts=True), [np.arange(20), np.full(20, 50)])
+
+
+def test_the_last_entry_of_a_table_without_terminal_signal_and_half_precision_images_are_fine():
+    process = Discrete(ZeroTerminalSNR(LinearBetas()))
+    for weighting in WEIGHTINGS:
+        loss = DenoisingLoss(weighting, losses.steps)
+        assert np.isfinite(loss(of(denoise.velocity, process), jax.random.key(0), X_0, u=jnp.asarray(0.9999)))
+    halves = jnp.zeros((64, 64), jnp.bfloat16)
+    assert np.isfinite(DenoisingLoss()(of(denoise.noise, VP()), jax.random.key(0), halves))
+
+
+def test_sigmoid_weighting_is_the_same_on_any_schedule():
+    """Over equal ranges of log-SNR the exact denoiser's loss depends on the weighting alone (Kingma & Gao 2023)."""
+    totals = []
+    for process in (VP(), Flow(), VE(0.01, 50), SubVP()):
+        low, high = (float(process.time(jnp.asarray(lam))) for lam in (4.0, -4.0))
+        exact = NetworkDenoiser(partial(GAUSSIAN.denoise, process), process, denoise.data, told=denoise.time)
+        loss = DenoisingLoss(losses.Sigmoid(1.0), losses.Uniform(low, high))
+
+        @jax.jit
+        @jax.vmap
+        def one(index, loss=loss, exact=exact):
+            key = jax.random.fold_in(jax.random.key(0), index)
+            x_0 = 0.3 + 0.5 * jax.random.normal(key, (64,))
+            return loss(exact, jax.random.fold_in(key, 1), x_0, u=(index + 0.5) / 4000)
+
+        totals.append(float(one(jnp.arange(4000)).mean()) * (high - low))
+    np.testing.assert_allclose(totals, totals[0], rtol=0.02)
 
 
 @pytest.mark.parametrize("times", [losses.Uniform(), losses.LogitNormal(), losses.LogNormal()], ids=name)
@@ -156,6 +186,12 @@ def test_the_exact_denoiser_is_the_minimum(weighting):
         (lambda: losses.LogNormal(deviation=-1), "deviation > 0"),
         (lambda: DenoisingLoss(drop=1.5, null=0), "0 <= drop <= 1"),
         (lambda: DenoisingLoss(drop=0.1), "a null condition to drop to"),
+        (lambda: DenoisingLoss("simple"), r"functions such as simple and Uniform\(\)"),
+        (lambda: DenoisingLoss(times=losses.Uniform), r"functions such as simple and Uniform\(\)"),
+        (lambda: losses.Uniform(0.9, 0.1), "0 <= low < high <= 1"),
+        (lambda: DenoisingLoss()(lambda x, t: x, jax.random.key(0), X_0), "a NetworkDenoiser to train"),
+        (lambda: DenoisingLoss()(of(denoise.data, VP()), jax.random.key(0), X_0.astype(jnp.uint8)), "floating point"),
+        (lambda: DenoisingLoss(drop=0.5, null=0)(of(denoise.data, VP()), jax.random.key(0), X_0), "the condition"),
         (lambda: losses.steps(VP(), 0.5), "only a Discrete process has steps to draw from"),
     ],
 )

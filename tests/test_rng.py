@@ -42,6 +42,13 @@ def test_the_bits_are_threefry_of_the_counters():
     )
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_noise_is_finite(dtype):
+    z = normal(image_key(0, 0), (100_000,), dtype)
+    assert z.dtype == dtype
+    assert np.isfinite(z.astype(jnp.float32)).all()
+
+
 def test_single_and_double_precision_agree():
     key = image_key(5, 9)
     single = np.asarray(normal(key, (1000,)))

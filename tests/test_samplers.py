@@ -22,7 +22,11 @@ def sampled(sampler, process, steps=12, denoise=None, **options):
     return sample(denoise or gaussian(process), process, sampler, grid_for(sampler, process, steps), **options)
 
 
-WALKED = [(sampler, process) for sampler in SAMPLERS for process in (PROCESSES[2], VP(), Flow(), VE())]
+def in_t(sampler):
+    return isinstance(sampler, samplers.Euler | samplers.Heun | samplers.AdaptiveODE)
+
+
+WALKED = [(sampler, process) for sampler in SAMPLERS for process in (PROCESSES[1], VE())]
 WALKED += [(sampler, process) for sampler in (samplers.DDIM(), samplers.UniPC(3)) for process in PROCESSES]
 
 
@@ -35,6 +39,17 @@ def test_conformance(sampler, process):
     np.testing.assert_array_equal(sampled(sampler, process), images)
     assert eval(repr(sampler), vars(samplers) | {"inf": float("inf")}) == sampler
     assert hash(sampler) == hash(dataclasses.replace(sampler))
+
+
+@pytest.mark.parametrize("sampler", [s for s in SAMPLERS if not s.needs_signal], ids=name)
+@pytest.mark.parametrize("process", [Flow(), PROCESSES[2]], ids=name)
+def test_starts_from_pure_noise(sampler, process):
+    """From t = 1, where alpha = 0 and nothing of the data is left."""
+    times = grids.Uniform()(process, 1 if isinstance(sampler, samplers.AdaptiveODE) else 12)
+    images = sample(gaussian(process), process, sampler, times, shape=(3,), indices=4, devices=jax.devices()[:1])
+    assert np.isfinite(images).all()
+    if not isinstance(sampler, samplers.Langevin):
+        assert np.all(abs(images - 0.3) < 5 * 0.5)
 
 
 @every_sampler
@@ -53,9 +68,8 @@ def test_keys_matter_to_stochastic_samplers_only(sampler):
 def test_arrives_at_what_the_denoiser_says(sampler, process):
     """Of the last step to sigma = 0 the clean image is all that is left, whatever the sampler."""
     truth = jnp.array([0.5, -0.25, 1.0])
-    images = sampled(sampler, process, 200, denoise=lambda x, t: truth)
-    exact = isinstance(sampler, samplers.DDIM | samplers.EDM | samplers.UniPC | samplers.DPMpp2M | samplers.DPMpp2S)
-    np.testing.assert_allclose(images, np.broadcast_to(truth, (4, 3)), atol=1e-5 if exact else 0.02)
+    images = sampled(sampler, process, 5, denoise=lambda x, t: truth)
+    np.testing.assert_allclose(images, np.broadcast_to(truth, (4, 3)), atol=1e-4 if in_t(sampler) else 1e-5)
 
 
 @pytest.mark.parametrize("sampler", [s for s in DETERMINISTIC if not isinstance(s, samplers.DDPM)], ids=name)
@@ -63,14 +77,13 @@ def test_arrives_at_what_the_denoiser_says(sampler, process):
 def test_the_true_image_keeps_deterministic_samplers_on_the_exact_path(sampler, process):
     """With D = x_0 the solution is alpha x_0 + sigma eps with one and the same eps."""
     truth, eps = jnp.array([0.5, -0.25]), jnp.array([1.0, -2.0])
-    in_t = isinstance(sampler, samplers.Euler | samplers.Heun | samplers.AdaptiveODE)
-    steps = 1 if isinstance(sampler, samplers.AdaptiveODE) else 4000 if in_t else 7
+    steps = 1 if isinstance(sampler, samplers.AdaptiveODE) else 4000 if in_t(sampler) else 7
     times = grids.LogSNR(to_data=False)(process, steps)
     start = sampler.init(process.perturb(truth, eps, times[0]))
     end = sampler.image(walk(lambda x, t: truth, process, sampler, times, jax.random.key(0), start))
-    coarse = in_t and isinstance(process, Discrete)  # its table of 20 is smooth only in between
+    coarse = in_t(sampler) and isinstance(process, Discrete)  # its table of 20 is smooth only in between
     np.testing.assert_allclose(
-        end, process.perturb(truth, eps, times[-1]), atol=2e-2 if coarse else 3e-3 if in_t else 5e-5
+        end, process.perturb(truth, eps, times[-1]), atol=2e-2 if coarse else 3e-3 if in_t(sampler) else 5e-5
     )
 
 
@@ -200,7 +213,8 @@ def test_adaptive_solve_meets_its_tolerance_with_steps_of_each_images_own():
         alone = jnp.stack([solve(sampler, one) for one in x])
         np.testing.assert_allclose(together, alone, rtol=1e-4)
         worst.append(float(jnp.abs(together - exact).max()))
-    assert worst[1] < 2e-4 < worst[0] * 10
+    assert worst[1] < 1e-3 * 20  # of a solution of magnitude 10, at a relative tolerance of 1e-5 a step
+    assert worst[1] < worst[0] / 5
     assert np.isnan(solve(samplers.AdaptiveODE(max_steps=3), x[0])).all()
 
 

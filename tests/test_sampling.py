@@ -9,7 +9,7 @@ from systems import gaussian
 from jaxdiff import grids, samplers, sampling
 from jaxdiff.denoise import NetworkDenoiser, time
 from jaxdiff.exact import Mixture
-from jaxdiff.process import VP, Discrete, Karras
+from jaxdiff.process import VP, Cosine, Discrete, Flow, Karras
 from jaxdiff.rng import normal
 from jaxdiff.sampling import Progress, batches, sample
 
@@ -115,13 +115,19 @@ def test_device_memory_does_not_grow_with_the_number_of_steps():
 def test_callback_sees_previews_and_changes_nothing():
     seen = []
 
+    previews = []
+
     def look(progress: Progress):
         seen.append((progress.step, progress.steps, list(progress.indices), progress.images.shape))
+        previews.append(progress.images.copy())
 
     options = {"shape": (2,), "indices": range(3, 12), "batch_size": 8}
     plain = sample(gaussian(PROCESS), PROCESS, samplers.UniPC(), TIMES, **options)
     watched = sample(gaussian(PROCESS), PROCESS, samplers.UniPC(), TIMES, callback=look, every=4, **options)
     np.testing.assert_array_equal(plain, watched)
+    np.testing.assert_array_equal(previews[2], plain[:8])
+    to_step_4 = sample(gaussian(PROCESS), PROCESS, samplers.UniPC(), TIMES[:5], **options)
+    np.testing.assert_allclose(previews[0], to_step_4[:8], atol=1e-6)
     first, last = list(range(3, 11)), [11]
     assert seen == [(step, 10, first, (8, 2)) for step in (4, 8, 10)] + [
         (step, 10, last, (1, 2)) for step in (4, 8, 10)
@@ -144,7 +150,7 @@ def test_conditions_reach_their_own_image_also_in_a_padded_sharded_batch():
     np.testing.assert_allclose(images[:, 0], labels + scales, rtol=1e-5)
 
 
-def test_arrays_anywhere_in_a_denoiser_and_plain_functions_both_work():
+def test_a_plain_function_samples_both_modes():
     mixture = Mixture((-1.0, 1.0), 0.1, (0.5, 0.5))
     images = sample(
         lambda x, t: mixture.denoise(PROCESS, x, t), PROCESS, samplers.DPMpp2M(), TIMES, shape=(1,), indices=64
@@ -158,7 +164,8 @@ def test_debug_says_where_the_first_value_that_is_not_finite_appeared():
 
     times = grids.Uniform()(Karras(), 10)
     arguments = {"shape": (2,), "indices": 12, "conditions": np.arange(12), "batch_size": 4}
-    assert np.isnan(sample(denoise, Karras(), samplers.DDIM(), times, **arguments)).any()
+    with pytest.warns(UserWarning, match="debug=True says which"):
+        assert np.isnan(sample(denoise, Karras(), samplers.DDIM(), times, **arguments)).any()
     with pytest.raises(FloatingPointError, match=r"image 6 is not finite after step 8 of 10, from t = 0.3 to 0.2"):
         sample(denoise, Karras(), samplers.DDIM(), times, debug=True, **arguments)
 
@@ -171,20 +178,76 @@ def test_debug_says_where_the_first_value_that_is_not_finite_appeared():
         ({"indices": range(-5, 5)}, "indices must be"),
         ({"indices": [0.5]}, "indices must be"),
         ({"indices": []}, "indices must be"),
-        ({"seed": -1}, "seed must lie within"),
-        ({"seed": 2**32}, "seed must lie within"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"every": 0}, "every must be at least 1"),
+        ({"seed": -1}, "seed must be a whole number, at least 0, got -1"),
+        ({"seed": 2**32}, "seed must be below"),
+        ({"batch_size": 0}, "batch_size must be a whole number, at least 1, got 0"),
+        ({"every": 0}, "every must be a whole number, at least 1"),
         ({"conditions": np.zeros(3)}, r"one entry for each of the 16 images, got shape \(3,\)"),
         ({"conditions": 7}, "one entry for each of the 16 images"),
         ({"times": jnp.linspace(0, 1, 11)}, "must fall strictly"),
-        ({"times": jnp.ones(1)}, "at least two times"),
-        ({"denoise": lambda x, t: x[0]}, r"must return the shape of its image, \(2,\), it returned \(\)"),
-        ({"shape": (-2,)}, "shape must be"),
+        ({"times": jnp.ones(1)}, "at least two numbers"),
+        ({"denoise": lambda x, t: x[0]}, r"must return an image of its input's shape, \(2,\), got \(\)"),
+        ({"denoise": lambda x, t: (x, x)}, "must return an image of its input's shape.*got tuple"),
+        ({"denoise": "x"}, "denoise must be a function"),
+        ({"process": VP}, r"process must be one of jaxdiff.process, such as VP\(\)"),
+        ({"sampler": samplers.DDIM}, r"sampler must be one of jaxdiff.samplers, such as DDIM\(\)"),
+        ({"sampler": "ddim"}, "sampler must be one of jaxdiff.samplers"),
+        ({"times": grids.LogSNR()}, r"times must be a row .* such as Uniform\(\)\(process, steps\)"),
+        ({"times": 30}, "times must be a row"),
+        ({"seed": 1.5}, "seed must be a whole number, at least 0, got 1.5"),
+        ({"seed": None}, "seed must be a whole number"),
+        ({"shape": (2.5,)}, "shape must be a whole number"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
+        ({"conditions": ["cat"] * 16}, "conditions must be arrays of numbers"),
+        ({"callback": 3}, "callback must be a function"),
+        ({"devices": []}, "devices must be at least one"),
+        ({"shape": (-2,)}, "shape must be a whole number, at least 1, got -2"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
 def test_bad_calls_end_in_one_clear_error(change, says):
-    call = {"denoise": gaussian(PROCESS), "times": TIMES, "shape": (2,), **change}
+    call = {"denoise": gaussian(PROCESS), "process": PROCESS, "sampler": samplers.DDIM(), "times": TIMES, "shape": (2,)}
     with pytest.raises(ValueError, match=says):
-        sample(call.pop("denoise"), PROCESS, samplers.DDIM(), call.pop("times"), **call)
+        sample(**call | change)
+
+
+def test_a_bad_call_of_batches_fails_at_once_not_at_the_first_batch():
+    with pytest.raises(ValueError, match="seed"):
+        batches(gaussian(PROCESS), PROCESS, samplers.DDIM(), TIMES, shape=(2,), seed=-1)
+
+
+def test_numbers_of_any_library_and_plain_lists_are_welcome():
+    options = {"shape": [2], "seed": np.int64(1), "conditions": [0.0, 1.0, 2.0, 3.0], "batch_size": np.uint8(4)}
+    images = sample(
+        lambda x, t, y: 0 * x + y, PROCESS, samplers.DDIM(), TIMES, indices=np.int64(4), callback=None, **options
+    )
+    np.testing.assert_allclose(images, np.arange(4.0)[:, None] * np.ones(2), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "process"),
+    [(samplers.EulerMaruyama(), Flow()), (samplers.PredictorCorrector(samplers.EulerMaruyama()), Cosine())],
+    ids=str,
+)
+def test_a_sampler_that_cannot_start_from_pure_noise_says_where_it_can(sampler, process):
+    with pytest.raises(ValueError, match=r"nothing of the data is left.* starts at t = 0.999"):
+        sample(gaussian(process), process, sampler, grids.Uniform()(process, 5), shape=(2,))
+    fine = sample(gaussian(process), process, sampler, grids.Uniform(first=0.999)(process, 50), shape=(2,))
+    assert np.isfinite(fine).all()
+
+
+def test_single_precision_after_double():
+    """Constants of one precision must not stay behind for the other."""
+    for double in (True, False):
+        with jax.enable_x64(double):
+            times = grids.LogSNR()(PROCESS, 4)
+            images = sample(gaussian(PROCESS), PROCESS, samplers.UniPC(3), times, shape=(2,), indices=2)
+            assert images.dtype == (np.float64 if double else np.float32)
+
+
+def test_flags_in_a_partial_stay_plain():
+    def network(weights, x, told, train):
+        return weights * x if not train else x
+
+    model = NetworkDenoiser(jax.tree_util.Partial(network, jnp.asarray(0.5), train=False), PROCESS, told=time)
+    assert np.isfinite(sample(model, PROCESS, samplers.DDIM(), TIMES, shape=(2,), indices=2)).all()
