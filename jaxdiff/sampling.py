@@ -207,11 +207,11 @@ def _check_parts(denoise: Any, process: Any, sampler: Any, times: Times, callbac
     _check(callable(denoise), f"denoise must be a function (x_t, t) -> x_0, got {denoise!r}")
     _check(isinstance(process, Process), f"process must be one of jaxdiff.process, such as VP(), got {process!r}")
     _check(isinstance(sampler, Sampler), f"sampler must be one of jaxdiff.samplers, such as DDIM(), got {sampler!r}")
-    _check(
-        not sampler.needs_signal or float(process.alpha(times[0])) > 0,
-        f"{sampler} cannot start where nothing of the data is left (alpha = 0): "
-        f"use a grid that starts at t = {process.t_max}, such as Uniform(first={process.t_max}), LogSNR() or Karras()",
-    )
+    if sampler.needs_signal and float(process.alpha(times[0])) == 0:
+        raise ValueError(
+            f"{sampler} cannot start where nothing of the data is left (alpha = 0): use a grid that starts at "
+            f"t = {process.t_max}, such as Uniform(first={process.t_max}), LogSNR() or Karras()"
+        )
     _check(callback is None or callable(callback), f"callback must be a function of a Progress, got {callback!r}")
 
 
