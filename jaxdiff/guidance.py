@@ -1,7 +1,9 @@
 """Guidance and other transforms, from denoiser to denoiser; they compose freely, and no sampler knows of them.
 
-The scale means the same throughout: samples follow p(x) p(y|x)^scale. 0 is unconditional, 1 the plain conditional
-model, above 1 sharpens. Scales, thresholds and intervals are data: changing them compiles nothing anew.
+The scale means the same throughout: at every noise level the score is that of p(x_t) p(y|x_t)^scale. 0 is
+unconditional, 1 the plain conditional model, above 1 sharpens. (At 0 and 1 these are the levels of one diffusion, and
+every sampler arrives at p(x) p(y|x)^scale; beyond 1 they are not quite, and only Langevin steps arrive there exactly.)
+Floats among scales, thresholds and intervals are data: changing them compiles nothing anew.
 """
 
 import math

@@ -31,7 +31,6 @@ def walk(
     stop: int | Array | None = None,
 ) -> Any:
     """One image down the grid, or down a part of it: from carry to carry. Step i draws from fold_in(key, i + 1)."""
-
     path = jax.vmap(process.at)(times)
 
     def step(i: Array, carry: Any) -> Any:
