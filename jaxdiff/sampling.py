@@ -1,5 +1,6 @@
 """From a denoiser to images: the maths of one image, mapped over a batch once, here at the edge."""
 
+import dataclasses
 import operator
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from jaxdiff.denoise import Denoiser
+from jaxdiff.denoise import Denoiser, Moved
 from jaxdiff.grids import Times, checked
 from jaxdiff.parallel import Devices
 from jaxdiff.process import Image, Process
@@ -211,7 +212,26 @@ def _check_parts(denoise: Any, process: Any, sampler: Any, times: Times, callbac
             f"{sampler} cannot start where nothing of the data is left (alpha = 0): use a grid that starts at "
             f"t = {process.t_max}, such as Uniform(first={process.t_max}), LogSNR() or Karras()"
         )
+    for made_for in _processes_of(denoise):
+        _check(
+            made_for == process,
+            f"the denoiser was made for {made_for}, not for {process}: sample on that, or on another process of the "
+            f"same range by denoise.Moved(model, made_for, used_on)",
+        )
     _check(callback is None or callable(callback), f"callback must be a function of a Progress, got {callback!r}")
+
+
+def _processes_of(denoise: Any) -> Iterator[Process]:
+    """The processes on which a denoiser and those within it expect their x_t; a moved one only where it is used."""
+    if isinstance(denoise, Moved):
+        yield denoise.used_on
+    elif dataclasses.is_dataclass(denoise):
+        for field in dataclasses.fields(denoise):
+            value = getattr(denoise, field.name)
+            if isinstance(value, Process):
+                yield value
+            else:
+                yield from _processes_of(value)
 
 
 def _whole(name: str, value: Any, least: int) -> int:

@@ -7,8 +7,9 @@ import pytest
 from systems import gaussian
 
 from jaxdiff import grids, samplers, sampling
-from jaxdiff.denoise import NetworkDenoiser, time
+from jaxdiff.denoise import Moved, NetworkDenoiser, data, time
 from jaxdiff.exact import Mixture
+from jaxdiff.guidance import Auto, Clip
 from jaxdiff.process import VP, Cosine, Discrete, Flow, Karras
 from jaxdiff.rng import normal
 from jaxdiff.sampling import Progress, batches, sample
@@ -209,6 +210,17 @@ def test_bad_calls_end_in_one_clear_error(change, says):
     call = {"denoise": gaussian(PROCESS), "process": PROCESS, "sampler": samplers.DDIM(), "times": TIMES, "shape": (2,)}
     with pytest.raises(ValueError, match=says):
         sample(**call | change)
+
+
+def test_a_model_of_another_process_is_refused_unless_moved():
+    model = NetworkDenoiser(lambda x, t: 0.1 * x, Karras(), data, told=time)
+    nested = Clip(Auto(model, model, 2.0))
+    with pytest.raises(ValueError, match=r"made for Karras\(.*not for VP\(.*Moved"):
+        sample(nested, PROCESS, samplers.DDIM(), TIMES, shape=(2,))
+    moved = Clip(Moved(model, Karras(), PROCESS))
+    assert np.isfinite(sample(moved, PROCESS, samplers.DDIM(), TIMES, shape=(2,))).all()
+    with pytest.raises(ValueError, match="made for VP"):
+        sample(moved, Flow(), samplers.DDIM(), grids.Uniform()(Flow(), 3), shape=(2,))
 
 
 def test_a_bad_call_of_batches_fails_at_once_not_at_the_first_batch():
