@@ -212,9 +212,8 @@ class EDM(Sampler):
     def _churned(self, process: Process, key: KeyArray, x: Image, t: Point, steps: int) -> tuple[Image, Point]:
         gamma = min(self.churn / steps, math.sqrt(2) - 1)
         factor = jnp.where((self.s_min <= t.ratio) & (t.ratio <= self.s_max), 1 + gamma, 1.0)
-        factor = jnp.minimum(
-            factor, process.at(1.0).ratio / t.ratio
-        )  # never noisier than the process; NaN at alpha = 0
+        most = process.at(1.0).ratio / t.ratio  # never noisier than the process; NaN, and so no churn, at alpha = 0
+        factor = jnp.minimum(factor, most)
         t_hat = process.at(process.time(t.log_snr - 2 * jnp.log(factor)))
         added = self.s_noise * t.ratio * jnp.sqrt(factor**2 - 1) * normal(key, x.shape, x.dtype)
         churned = t_hat.alpha * (x / t.alpha + added), t_hat
