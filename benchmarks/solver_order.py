@@ -57,13 +57,14 @@ STOCHASTIC: tuple[samplers.Sampler, ...] = (
 )
 
 
+def marginal(process: Process, t: Time) -> tuple[jax.Array, jax.Array]:
+    """Mean and deviation of x_t."""
+    return process.alpha(t) * MEAN, jnp.hypot(process.alpha(t) * DEVIATION, process.sigma(t))
+
+
 def exact_path(process: Process, x: jax.Array, t: Time, s: Time) -> jax.Array:
     """Where the probability-flow ODE takes x from t to s: the standardised value never changes."""
-
-    def mean_and_deviation(t: Time) -> tuple[jax.Array, jax.Array]:
-        return process.alpha(t) * MEAN, jnp.hypot(process.alpha(t) * DEVIATION, process.sigma(t))
-
-    (mean_t, deviation_t), (mean_s, deviation_s) = mean_and_deviation(t), mean_and_deviation(s)
+    (mean_t, deviation_t), (mean_s, deviation_s) = marginal(process, t), marginal(process, s)
     return mean_s + deviation_s / deviation_t * (x - mean_t)
 
 
@@ -74,11 +75,10 @@ def errors(sampler: samplers.Sampler, process: Process, steps: Sequence[int], gr
 
         @jax.jit
         def largest_error(times: jax.Array, count: int) -> jax.Array:
-            standard = jnp.linspace(-2.0, 2.0, 5)
-            t, s = times[0], times[count]
-            x = process.alpha(t) * MEAN + jnp.hypot(process.alpha(t) * DEVIATION, process.sigma(t)) * standard
+            mean, deviation = marginal(process, times[0])
+            x = mean + deviation * jnp.linspace(-2.0, 2.0, 5)
             carry = walk(denoise, process, sampler, times, jax.random.key(0), sampler.init(x), stop=count)
-            return jnp.abs(sampler.image(carry) - exact_path(process, x, t, s)).max()
+            return jnp.abs(sampler.image(carry) - exact_path(process, x, times[0], times[count])).max()
 
         padded = [jnp.pad(grid(process, n), (0, max(steps) - n), mode="edge") for n in steps]
         return [float(largest_error(times, n)) for times, n in zip(padded, steps, strict=True)]

@@ -1,6 +1,5 @@
-"""How noise is added: x_t = alpha(t) x_0 + sigma(t) eps, with eps ~ N(0, 1) and t in [0, 1]; t = 0 is data.
-
-(On `VE` t = 0 is data but for sigma_min of noise.)
+"""How noise is added: x_t = alpha(t) x_0 + sigma(t) eps, with eps ~ N(0, 1) and t in [0, 1]; t = 0 is data
+(but for sigma_min of noise on `VE`).
 
 A process is those two functions. Everything else (log-SNR, drift, diffusion, velocity, posterior variance) follows
 from them by autodiff, in `Process.at`, and by algebra, in the `Point` that it returns. The letters are those of the

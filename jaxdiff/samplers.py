@@ -333,9 +333,8 @@ class UniPC(Sampler):
         """From t to s with x_0 a polynomial through the points behind t, and through s too if it is known there."""
         t, s = path[i], path[i + 1]
         h = s.half_log_snr - t.half_log_snr
-        others = ([1] if corrector else []) + [
-            -k for k in range(1, self.order)
-        ]  # newest first: the oldest may be missing
+        behind = [-k for k in range(1, self.order)]
+        others = [1, *behind] if corrector else behind  # newest first: the oldest may be missing
         first_order = _exponential_step(x, _recall(x_0s, i), t, s, h)
         if not others:
             return first_order

@@ -88,29 +88,28 @@ def batches(
     shape = tuple(_whole("shape", size, least=1) for size in (shape if isinstance(shape, Sequence) else (shape,)))
     seed = _whole("seed", seed, least=0)
     _check(seed < 2**32, f"seed must be below 2^32, got {seed}")
-    batch_size = None if batch_size is None else _whole("batch_size", batch_size, least=1)
-    every = None if every is None else _whole("every", every, least=1)
     condition = _checked_conditions(conditions, len(numbers))
+    steps = len(times) - 1
+    every = steps if every is None else _whole("every", every, least=1)
+    chunk = 1 if debug else every
 
     group = Devices(devices)
-    size = group.round_up(batch_size or min(64, len(numbers)))
+    size = group.round_up(min(64, len(numbers)) if batch_size is None else _whole("batch_size", batch_size, least=1))
     inputs, rest = _split(denoise)
     inputs, times = group.replicate((inputs, times))
-    steps = len(times) - 1
 
     def draw(places: np.ndarray) -> Progress:
         """One batch down the grid, chunk by chunk."""
         padded = np.resize(places, size)
         chosen, own = group.shard(jax.tree.map(lambda leaf: leaf[padded], (numbers, condition)))
         keys, carry = _begin(process, sampler, shape, times, np.uint32(seed), chosen)
-        chunk = 1 if debug else every or steps
         for start in range(0, steps, chunk):
             stop = min(start + chunk, steps)
             carry = _advance(rest, process, sampler, inputs, keys, own, carry, times, start, stop)
             progress = Progress(numbers[places], stop, steps, _images(sampler, carry))
             if debug:
                 _check_finite(progress, times)
-            if callback is not None and (stop == steps or stop % (every or steps) == 0):
+            if callback is not None and (stop == steps or stop % every == 0):
                 callback(progress)
         return progress
 
