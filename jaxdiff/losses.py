@@ -205,3 +205,41 @@ class DenoisingLoss:
 def _choose(dropped: Array, null: Array, given: Array) -> Array:
     given, null = promoted(given, null)
     return jnp.where(dropped, null, given)
+
+
+# --- the loss of an autoencoder -------------------------------------------------------------------------------------
+
+Distance = Callable[[Image, Image], Scalar]
+
+
+def absolute(x: Image, y: Image) -> Scalar:
+    """L1, the mean |x - y|."""
+    return jnp.mean(jnp.abs(x - y))
+
+
+def squared(x: Image, y: Image) -> Scalar:
+    """L2, the mean (x - y)²."""
+    return jnp.mean((x - y) ** 2)
+
+
+@dataclass(frozen=True)
+class AutoencoderLoss:
+    """distance(x, reconstruction) + kl KL(latents || N(0, 1)), both for each number of the image.
+
+    `terms` are more distances, each with its weight: a perceptual one, or how a discriminator tells them apart.
+    """
+
+    distance: Distance = absolute
+    kl: float = 1e-6
+    terms: tuple[tuple[float, Distance], ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(callable(self.distance), "a distance such as absolute or squared", self.distance)
+        _require(0 <= self.kl, "kl >= 0", self.kl)
+
+    def __call__(self, model: Any, key: KeyArray, x: Image) -> Scalar:
+        """The loss of one image; `model` has encode and decode: an Autoencoder bound to its variables."""
+        latents = model.encode(x)
+        y = model.decode(latents.sample(key))
+        more = sum((weight * term(x, y) for weight, term in self.terms), jnp.zeros(()))
+        return self.distance(x, y) + self.kl * jnp.sum(latents.kl()) / x.size + more

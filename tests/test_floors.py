@@ -9,41 +9,53 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    ("process", "rng", "parallel"),
-    ("denoise", "grids"),
-    ("samplers", "guidance", "losses", "exact"),
-    ("sampling",),
+    ("process", "rng", "parallel", "nets.convolution", "interop.safetensors"),
+    ("denoise", "grids", "nets.layers"),
+    ("samplers", "guidance", "losses", "exact", "nets.blocks"),
+    ("sampling", "nets.unet", "nets.dit", "nets.autoencoder", "nets.text", "nets.small"),
+    ("nets.classifier", "interop.diffusers"),
 )
-MODULES = sorted(path for path in (ROOT / "jaxdiff").rglob("*.py") if path.name != "__init__.py")
+MODULES = {
+    ".".join(path.relative_to(ROOT / "jaxdiff").with_suffix("").parts): path
+    for path in sorted((ROOT / "jaxdiff").rglob("*.py"))
+    if path.name != "__init__.py"
+}
+EACH = pytest.mark.parametrize("module", MODULES)
 
 
 def floor(module):
-    return next(level for level, names in enumerate(FLOORS) if module in names)
+    """Of a file, or the highest of a folder."""
+    return max(level for level, names in enumerate(FLOORS) for n in names if n == module or n.startswith(module + "."))
 
 
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported(module):
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            if node.module == "jaxdiff":
-                yield from (f"jaxdiff.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            assert node.level == 0, f"{module}: relative import"
+            known = node.module.removeprefix("jaxdiff.") in MODULES
+            is_folder = node.module.startswith("jaxdiff") and not known
+            yield from (f"{node.module}.{a.name}" for a in node.names) if is_folder else (node.module,)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_imports_come_from_lower_floors(path):
-    for name in imported(path):
+@EACH
+def test_imports_come_from_lower_floors(module):
+    for name in imported(module):
         if name.startswith("jaxdiff."):
-            assert floor(name.split(".")[1]) < floor(path.stem), f"{path.stem} must not import {name}"
+            assert floor(name.removeprefix("jaxdiff.")) < floor(module), f"{module} must not import {name}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_imports_are_required(path):
+@EACH
+def test_networks_know_nothing_of_diffusion(module):
+    if module.startswith("nets."):
+        assert all(name.startswith("jaxdiff.nets.") for name in imported(module) if name.startswith("jaxdiff"))
+
+
+@EACH
+def test_imports_are_required(module):
     text = (ROOT / "requirements.txt").read_text()
     required = {re.split(r"[<>=~! ]", line)[0] for line in text.splitlines() if line and not line.startswith("#")}
-    for name in imported(path):
+    for name in imported(module):
         package = name.split(".")[0]
-        assert package in required | {"jaxdiff"} | sys.stdlib_module_names, f"{path.stem} imports {package}"
+        assert package in required | {"jaxdiff"} | sys.stdlib_module_names, f"{module} imports {package}"

@@ -1,0 +1,171 @@
+"""What the image networks share: residual blocks, attention, and the vector of all that a network is told."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jax import lax
+from jaxtyping import Array
+
+from jaxdiff.nets.layers import (
+    Conv,
+    Dense,
+    Dropout,
+    Dtype,
+    Embed,
+    Embedding,
+    GroupNorm,
+    Net,
+    attend,
+    downsample,
+    require,
+    silu,
+    upsample,
+)
+
+
+@struct.dataclass
+class Text:
+    """A text as an image network sees it: a sequence to attend to, and one vector of it all."""
+
+    sequence: Array  # [..., length, width], of any length and width
+    mask: Array | None = None  # [..., length], False where there is nothing
+    pooled: Array | None = None  # [..., width]
+
+
+def parted(condition: Any, labelled: bool, text: bool) -> tuple[Array | None, Text | None]:
+    """The label and the text of a condition, which is a label, a Text or its bare sequence, or (label, text)."""
+    wanted = {(False, False): "no condition", (True, False): "a label", (False, True): "a text"}
+    needed = wanted.get((labelled, text), "a condition (label, text)")
+    pair = isinstance(condition, tuple) and len(condition) == 2
+    if (condition is None) == (labelled or text) or (labelled and text and not pair):
+        got = "none" if condition is None else f"shapes {jax.tree.map(jnp.shape, condition)}"
+        raise ValueError(f"this network takes {needed}, got {got}; to drop a label or a text give the null one")
+    if labelled and text:
+        label, words = condition
+    else:
+        label, words = (condition, None) if labelled else (None, condition)
+    return label, Text(words) if text and not isinstance(words, Text) else words
+
+
+class Conditioning(Net):
+    """One vector for all that a network is told: the noise level, a label, the gist of a text (Ho et al. 2020)."""
+
+    width: int
+    noise_width: int  # of the embedding of the noise level
+    embedding: Embedding | None  # None: not told of the noise
+    labels: int = 0  # how many there are, the null one included; 0: not told of labels
+    dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, told: Array, label: Any = None, text: Text | None = None) -> Array:
+        vector = jnp.zeros((*told.shape, self.width), self.dtype)
+        if self.embedding is not None:
+            noise = self.embedding(told, self.noise_width)
+            noise = silu(Dense(self.width, dtype=self.dtype, name="noise_0")(noise))
+            vector = Dense(self.width, dtype=self.dtype, name="noise_1")(noise)
+        if self.labels:
+            vector = vector + Embed(self.labels, self.width, dtype=self.dtype, name="label")(label)
+        if text is not None and text.pooled is not None:
+            vector = vector + Dense(self.width, dtype=self.dtype, name="text")(text.pooled)
+        return silu(vector)
+
+
+Resample = Literal["down", "up"] | None
+
+
+class ResBlock(Net):
+    """Norm, SiLU and convolution, twice, added to the input; what it is told comes in at the second norm."""
+
+    features: int
+    resample: Resample = None  # half or double the size, in the block (Brock et al. 2019)
+    taps: tuple[float, ...] = (1.0, 1.0)  # the filter for that
+    project: bool = False  # convolve the input (1x1) before the sum even where its channels fit
+    scale_shift: bool = False  # told by the scale and shift of the norm, rather than by a sum before it
+    skip_scale: float = 1.0  # times the sum
+    dropout: float = 0.0
+    groups: int | None = None
+    epsilon: float = 1e-6
+    dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array, told: Array | None = None) -> Array:
+        def norm(name):
+            return GroupNorm(self.groups, self.epsilon, self.dtype, name=name)
+
+        h = Conv(self.features, dtype=self.dtype, name="conv_0")(self.resampled(silu(norm("norm_0")(x))))
+        scale = shift = None
+        if told is not None:
+            told = Dense(self.features * (2 if self.scale_shift else 1), dtype=self.dtype, name="told")(told)
+            if self.scale_shift:
+                scale, shift = jnp.split(told, 2, -1)
+            else:
+                h = h + told[..., None, None, :]
+        h = Dropout(self.dropout)(silu(norm("norm_1")(h, scale, shift)))
+        h = Conv(self.features, zero=True, dtype=self.dtype, name="conv_1")(h)
+        x = self.resampled(x)
+        if self.project or x.shape[-1] != self.features:
+            x = Dense(self.features, dtype=self.dtype, name="skip")(x)
+        return scaled(x.astype(h.dtype) + h, self.skip_scale)
+
+    def resampled(self, x: Array) -> Array:
+        if self.resample is None:
+            return x
+        return downsample(x, self.taps) if self.resample == "down" else upsample(x, self.taps)
+
+
+class Attention(Net):
+    """Each pixel looks at all pixels, or at the tokens of a text; added to the input."""
+
+    heads: int = 1
+    skip_scale: float = 1.0
+    groups: int | None = None
+    epsilon: float = 1e-6
+    dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array, text: Text | None = None) -> Array:
+        *lead, height, width, channels = x.shape
+
+        def dense(name, zero=False):
+            return Dense(channels, zero, dtype=self.dtype, name=name)
+
+        h = GroupNorm(self.groups, self.epsilon, self.dtype, name="norm")(x)
+        pixels = h.reshape(*lead, height * width, channels)
+        seen, mask = (pixels, None) if text is None else (text.sequence, text.mask)
+        h = attend(dense("q")(pixels), dense("k")(seen), dense("v")(seen), self.heads, mask)
+        return scaled(x.astype(h.dtype) + dense("out", zero=True)(h).reshape(x.shape), self.skip_scale)
+
+
+def scaled(x: Array, factor: float) -> Array:
+    return x if factor == 1 else x * jnp.asarray(factor, x.dtype)
+
+
+def divides(factor: int, x: Array) -> None:
+    """Refuses an image whose sides `factor` does not divide, with the nearest sizes that would do."""
+    require(x.ndim >= 3, "an image [..., height, width, channels]", x.shape)
+    height, width = x.shape[-3:-1]
+    if height % factor or width % factor:
+        near = [[max(side // factor + more, 1) * factor for side in (height, width)] for more in (0, 1)]
+        sizes = " and ".join(f"{h}x{w}" for h, w in near)
+        raise ValueError(f"needs a height and width divisible by {factor}, got {height}x{width}: {sizes} would do")
+
+
+class SelfConditioned(Net):
+    """A network that looks twice, the second time at its own first answer too (Chen et al. 2023).
+
+    The network sees twice the channels, so tell it its `out_channels`. In training the first answer is hidden from
+    half of the examples.
+    """
+
+    network: nn.Module
+
+    def __call__(self, x: Array, told: Array, condition: Any = None) -> Array:
+        answer = self.network(jnp.concatenate([x, jnp.zeros_like(x)], -1), told, condition)
+        require(answer.shape == x.shape, f"a network with out_channels={x.shape[-1]}", self.network)
+        if self.training():
+            seen = jax.random.bernoulli(self.make_rng("dropout"), 0.5, (*x.shape[:-3], 1, 1, 1))
+            answer = jnp.where(seen, answer, 0)
+        return self.network(jnp.concatenate([x, lax.stop_gradient(answer)], -1), told, condition)

@@ -1,0 +1,111 @@
+"""The diffusion transformer (Peebles & Xie 2023), for pixels and for latents."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array
+
+from jaxdiff.nets.blocks import Conditioning, divides, parted
+from jaxdiff.nets.layers import Dense, Dropout, Dtype, Embedding, LayerNorm, Net, Positional, attend, require
+
+
+class DiTBlock(Net):
+    """Attention and a perceptron on tokens; scale, shift and gate of each come from what the block is told."""
+
+    heads: int
+    dropout: float = 0.0
+    mlp_epsilon: float = 1e-6
+    dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array, told: Array) -> Array:
+        width = x.shape[-1]
+
+        def dense(name, features=width):
+            return Dense(features, dtype=self.dtype, name=name)
+
+        six = Dense(6 * width, zero=True, dtype=self.dtype, name="told")(told)[..., None, :]
+        shift_0, scale_0, gate_0, shift_1, scale_1, gate_1 = jnp.split(six, 6, -1)
+        h = LayerNorm(affine=False, dtype=self.dtype)(x) * (1 + scale_0) + shift_0
+        h = attend(dense("q")(h), dense("k")(h), dense("v")(h), self.heads)
+        x = x + gate_0 * Dropout(self.dropout)(dense("out")(h))
+        h = LayerNorm(self.mlp_epsilon, affine=False, dtype=self.dtype)(x) * (1 + scale_1) + shift_1
+        h = nn.gelu(dense("mlp_0", 4 * width)(h), approximate=True)
+        return x + gate_1 * Dropout(self.dropout)(dense("mlp_1")(h))
+
+
+class DiT(Net):
+    """(x, told, label) -> an image of the size of x, through tokens of patch x patch pixels."""
+
+    width: int = 384
+    depth: int = 12
+    heads: int = 6
+    patch: int = 2
+    out_channels: int | None = None  # by default those of the image
+    dropout: float = 0.0
+    embedding: Embedding = Positional(shift=0, sine_first=False)
+    classes: int | None = None  # told one of the labels 0 .. classes - 1, or `classes`, which stands for none
+    own_told: bool = False  # each block makes the vector of what it is told for itself
+    mlp_epsilon: float = 1e-6  # of the second norm of a block
+    remat: bool = False  # compute each block again when its gradient is wanted, rather than keep what is inside
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        require(min(self.width, self.depth, self.heads, self.patch) > 0, "width, depth, heads and patch > 0", self)
+        require(self.width % 4 == 0 and self.width % self.heads == 0, "a width that 4 and the heads divide", self)
+        require(self.classes is None or self.classes > 0, "classes > 0, or None", self.classes)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, told: Array, condition: object = None) -> Array:
+        divides(self.patch, x)
+        label, _ = parted(condition, self.classes is not None, text=False)
+        told = jnp.broadcast_to(told, x.shape[:-3])
+
+        def vector(name):
+            labels = 0 if self.classes is None else self.classes + 1
+            return Conditioning(self.width, 256, self.embedding, labels, self.dtype, name=name)(told, label)
+
+        *_, height, width, channels = x.shape
+        grid = height // self.patch, width // self.patch
+        h = Dense(self.width, dtype=self.dtype, name="first")(to_patches(x, self.patch))
+        h = h + jnp.broadcast_to(positions(*grid, self.width), h.shape).astype(h.dtype)
+        block = nn.remat(DiTBlock) if self.remat else DiTBlock
+        vectors = [vector(f"told_{i}" if self.own_told else "told") for i in range(self.depth if self.own_told else 1)]
+        for i in range(self.depth):
+            make = block(self.heads, self.dropout, self.mlp_epsilon, self.dtype, name=f"block_{i}")
+            h = make(h, vectors[i if self.own_told else 0])
+        # the answer in full precision, whatever came before
+        shift, scale = jnp.split(Dense(2 * self.width, zero=True, name="last_told")(vectors[0])[..., None, :], 2, -1)
+        h = LayerNorm(affine=False)(h) * (1 + scale) + shift
+        h = Dense(self.patch**2 * (self.out_channels or channels), zero=True, name="last")(h)
+        return from_patches(h, self.patch, grid)
+
+
+def to_patches(x: Array, patch: int) -> Array:
+    """[..., height, width, channels] -> [..., patches, patch patch channels]."""
+    *lead, height, width, channels = x.shape
+    x = x.reshape(*lead, height // patch, patch, width // patch, patch, channels).swapaxes(-4, -3)
+    return x.reshape(*lead, -1, patch * patch * channels)
+
+
+def from_patches(x: Array, patch: int, grid: tuple[int, int]) -> Array:
+    """The inverse of `to_patches`."""
+    lead, (rows, columns) = x.shape[:-2], grid
+    x = x.reshape(*lead, rows, columns, patch, patch, -1).swapaxes(-4, -3)
+    return x.reshape(*lead, rows * patch, columns * patch, -1)
+
+
+def positions(rows: int, columns: int, width: int) -> Array:
+    """Sines and cosines of the column, then of the row: [rows columns, width]."""
+    wave = Positional(shift=0)
+    across, down = (wave(jnp.arange(n), width // 2) for n in (columns, rows))
+    shape = (rows, columns, width // 2)
+    both = jnp.broadcast_to(across[None], shape), jnp.broadcast_to(down[:, None], shape)
+    return jnp.concatenate(both, -1).reshape(rows * columns, width)
+
+
+# the published sizes, with patch 2; DIT_XL.clone(patch=4) is XL/4
+DIT_S = DiT()
+DIT_B = DiT(width=768, heads=12)
+DIT_L = DiT(width=1024, depth=24, heads=16)
+DIT_XL = DiT(width=1152, depth=28, heads=16)

@@ -1,0 +1,262 @@
+"""What the networks are made of. An image is [..., height, width, channels]; nothing is assumed of the dots.
+
+Parameters are float32. A network computes in its `dtype`; statistics of norms and softmax stay in float32.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array
+
+from jaxdiff.nets.convolution import convolve
+
+Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+silu = nn.silu
+
+# DDPM's initialisation: as wide as Glorot & Bengio 2010 have it, or zero where a block should start as nothing.
+glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+zeros = nn.initializers.zeros_init()
+
+
+def require(legal: bool, what: str, got: object) -> None:
+    """A ValueError that says what is legal."""
+    if not legal:
+        raise ValueError(f"needs {what}, got {got!r}")
+
+
+class Net(nn.Module):
+    """A linen module that prints as the constructor call that makes it."""
+
+    def __repr__(self) -> str:
+        fields = [f for f in dataclasses.fields(self) if f.init and f.name not in ("parent", "name")]
+        given = [f"{f.name}={getattr(self, f.name)!r}" for f in fields if getattr(self, f.name) != f.default]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+    def training(self) -> bool:
+        """Whether there is a key for dropout: without one nothing is random."""
+        return self.has_rng("dropout")
+
+
+def along_channels(x: Array, vector: Array) -> Array:
+    """A vector in the shape of x, along its last axis."""
+    return lax.broadcast_in_dim(vector.astype(x.dtype), x.shape, (x.ndim - 1,))
+
+
+class Dense(Net):
+    """x W + b; on an image a 1x1 convolution."""
+
+    features: int
+    zero: bool = False
+    bias: bool = True
+    dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", zeros if self.zero else glorot, (x.shape[-1], self.features))
+        y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+        return y + along_channels(y, self.param("bias", zeros, (self.features,))) if self.bias else y
+
+
+class Conv(Net):
+    """A convolution of an odd `size`; it keeps height and width, or divides them by `stride`."""
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    padding: tuple[int, int] | None = None  # before and after; by default what keeps the size
+    zero: bool = False
+    dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", zeros if self.zero else glorot, shape).astype(self.dtype)
+        x, half = x.astype(self.dtype), self.size // 2
+        if (self.size, self.stride, self.padding) == (3, 1, None):
+            y = convolve(x, kernel)
+        else:
+            y = self.strided(x, kernel, self.padding or (half, half))
+        return y + along_channels(y, self.param("bias", zeros, (self.features,)))
+
+    def strided(self, x: Array, kernel: Array, padding: tuple[int, int]) -> Array:
+        batch, strides = x.reshape(-1, *x.shape[-3:]), (self.stride, self.stride)
+        y = lax.conv_general_dilated(batch, kernel, strides, [padding] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return y.reshape(*x.shape[:-3], *y.shape[-3:])
+
+
+class GroupNorm(Net):
+    """Mean 0 and deviation 1 over all pixels and a group of channels (Wu & He 2018), then scale and shift.
+
+    By default as many groups as there can be up to 32, of at least four channels. Given a scale and a shift, vectors,
+    the result is y (1 + scale) + shift; all of it is one multiplication and one addition a pixel.
+    """
+
+    groups: int | None = None
+    epsilon: float = 1e-6
+    dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array, scale: Array | None = None, shift: Array | None = None) -> Array:
+        channels = x.shape[-1]
+        groups = self.groups or default_groups(channels)
+        require(channels % groups == 0, f"groups that divide the {channels} channels", groups)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+        def over_group(v):
+            v = v.reshape(*v.shape[:-1], groups, -1)
+            return jnp.broadcast_to(jnp.mean(v, -1, keepdims=True), v.shape).reshape(*v.shape[:-2], channels)
+
+        mean, square = over_group(jnp.mean(x, (-3, -2))), over_group(jnp.mean(x * x, (-3, -2)))
+        a = lax.rsqrt(jnp.maximum(square - mean * mean, 0) + self.epsilon)
+        a = a * along_channels(a, self.param("scale", nn.initializers.ones_init(), (channels,)))
+        b = along_channels(a, self.param("bias", zeros, (channels,))) - mean * a
+        if scale is not None and shift is not None:
+            a, b = a * (1 + scale), b * (1 + scale) + shift
+        return (x * a[..., None, None, :] + b[..., None, None, :]).astype(self.dtype)
+
+
+def default_groups(channels: int) -> int:
+    return max(g for g in range(1, 33) if channels % g == 0 and (channels >= 4 * g or g == 1))
+
+
+class LayerNorm(Net):
+    """Mean 0 and deviation 1 over the channels of each token."""
+
+    epsilon: float = 1e-6
+    affine: bool = True
+    dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        x = x - jnp.mean(x, -1, keepdims=True)
+        x = x * lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + self.epsilon)
+        if self.affine:
+            x = x * along_channels(x, self.param("scale", nn.initializers.ones_init(), x.shape[-1:]))
+            x = x + along_channels(x, self.param("bias", zeros, x.shape[-1:]))
+        return x.astype(self.dtype)
+
+
+class Embed(Net):
+    """A learned vector for each of `count` integers."""
+
+    count: int
+    features: int
+    dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, index: Array) -> Array:
+        index = jnp.asarray(index)
+        require(jnp.issubdtype(index.dtype, jnp.integer), "integers, such as labels or tokens", index.dtype)
+        table = self.param("embedding", nn.initializers.normal(0.02), (self.count, self.features))
+        return jnp.take(table.astype(self.dtype), index, axis=0, mode="clip")
+
+
+class Dropout(Net):
+    """Zeroes numbers with probability `rate`, if there is a key for it, and scales up the others."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return nn.Dropout(self.rate, deterministic=not self.training())(x) if self.rate else x
+
+
+def attend(q: Array, k: Array, v: Array, heads: int, mask: Array | None = None) -> Array:
+    """softmax(q k^T / sqrt(d)) v in each head: [..., tokens, channels]; a mask is False where there is nothing."""
+    *lead, length, channels = q.shape
+    require(channels % heads == 0, f"heads that divide the {channels} channels", heads)
+    q, k, v = (a.reshape(-1, a.shape[-2], heads, channels // heads) for a in (q, k, v))
+    if mask is not None:
+        mask = jnp.broadcast_to(mask, (*lead, k.shape[1])).reshape(-1, 1, 1, k.shape[1])
+    # cuDNN's fused attention: half precision, heads of up to 128 channels
+    fused = jax.default_backend() == "gpu" and q.dtype.itemsize == 2 and channels // heads in range(8, 129, 8)
+    y = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn" if fused else "xla")
+    return y.reshape(*lead, length, channels)
+
+
+# --- half and double size: taps are a filter of two or four, (1, 1) or (1, 3, 3, 1) say -----------------------------
+
+
+def downsample(x: Array, taps: tuple[float, ...] = (1.0, 1.0)) -> Array:
+    """Every second pixel of x filtered, in height and width; (1, 1) is the mean of 2x2 pixels."""
+    for axis in (x.ndim - 3, x.ndim - 2):
+        size, edge = x.shape[axis], len(taps) // 2 - 1
+        padded = _padded(x, axis, edge)
+        parts = [lax.slice_in_dim(padded, k, k + size - 1, 2, axis) for k in range(len(taps))]
+        x = _weighted(parts, taps)
+    return x
+
+
+def upsample(x: Array, taps: tuple[float, ...] = (1.0, 1.0)) -> Array:
+    """The transpose of `downsample`, times 4; (1, 1) repeats each pixel."""
+    for axis in (x.ndim - 3, x.ndim - 2):
+        size, edge = x.shape[axis], len(taps) // 2 - 1
+        padded = _padded(x, axis, edge)
+        shifted = [lax.slice_in_dim(padded, k, k + size, 1, axis) for k in range(2 * edge + 1)]
+        pair = [_weighted(shifted[: edge + 1], taps[-1::-2]), _weighted(shifted[edge:], taps[-2::-2])]  # even, odd
+        x = jnp.stack(pair, axis + 1).reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
+    return x
+
+
+def _padded(x: Array, axis: int, edge: int) -> Array:
+    return jnp.pad(x, [(edge, edge) if a == axis else (0, 0) for a in range(x.ndim)]) if edge else x
+
+
+def _weighted(parts: list[Array], taps: tuple[float, ...]) -> Array:
+    return sum((part * (tap / sum(taps)) for part, tap in zip(parts, taps, strict=True)), jnp.zeros((), parts[0].dtype))
+
+
+# --- the noise level as a vector --------------------------------------------------------------------------------------
+
+Embedding = Callable[[Array, int], Array]
+
+
+@dataclass(frozen=True)
+class Positional:
+    """Sines and cosines of geometric frequencies, from 1 down to 1 / `period` (Vaswani et al. 2017).
+
+    For numbers that go to hundreds, such as step numbers; what stays below 1 wants `ScaledTime` or `GaussianFourier`.
+    """
+
+    period: float = 10000.0
+    shift: int = 1  # 1: the last frequency is 1 / period; 0: it would be the next
+    sine_first: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.period > 1 and self.shift in (0, 1), "period > 1 and shift 0 or 1", self)
+
+    def __call__(self, told: Array, width: int) -> Array:
+        half = width // 2
+        frequencies = jnp.exp(-math.log(self.period) * jnp.arange(half) / max(half - self.shift, 1))
+        return _waves(told, frequencies, width, self.sine_first)
+
+
+@dataclass(frozen=True)
+class GaussianFourier:
+    """Sines and cosines of random frequencies, N(0, scale²) turns a unit, never trained (Tancik et al. 2020)."""
+
+    scale: float = 16.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.scale > 0, "scale > 0", self)
+
+    def __call__(self, told: Array, width: int) -> Array:
+        turns = self.scale * jax.random.normal(jax.random.key(self.seed), (width // 2,), jnp.float32)
+        return _waves(told, 2 * jnp.pi * turns, width, sine_first=True)
+
+
+def _waves(told: Array, frequencies: Array, width: int, sine_first: bool) -> Array:
+    require(width % 2 == 0, "an even width for sines and cosines", width)
+    told = jnp.broadcast_to(told[..., None], (*told.shape, width // 2)).astype(jnp.float32)
+    angle = told * along_channels(told, frequencies)
+    waves = (jnp.sin(angle), jnp.cos(angle))
+    return jnp.concatenate(waves if sine_first else waves[::-1], -1)

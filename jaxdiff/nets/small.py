@@ -1,0 +1,81 @@
+"""Two small networks, to read first: a perceptron, and a UNet of strided and transposed convolutions."""
+
+import math
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array
+
+from jaxdiff.nets.blocks import Conditioning, divides, parted
+from jaxdiff.nets.layers import Conv, Dense, Dtype, Embedding, GroupNorm, Net, Positional, require, silu
+
+
+class MLP(Net):
+    """(x, told, label) -> an image of the size of x: linear layers and SiLU on all numbers of the image at once."""
+
+    widths: tuple[int, ...] = (512, 512, 512)
+    embedding: Embedding | None = Positional()
+    classes: int | None = None  # told one of the labels 0 .. classes - 1, or `classes`, which stands for none
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        require(bool(self.widths) and min(self.widths) > 0, "widths > 0, one a layer", self.widths)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, told: Array, condition: object = None) -> Array:
+        vector = _told(self, x, told, condition, 128)
+        h = x.reshape(*x.shape[:-3], -1)
+        for i, width in enumerate(self.widths):
+            told_here = Dense(width, dtype=self.dtype, name=f"told_{i}")(vector)
+            h = silu(Dense(width, dtype=self.dtype, name=f"layer_{i}")(h) + told_here)
+        return Dense(math.prod(x.shape[-3:]), zero=True, name="last")(h).reshape(x.shape)
+
+
+class SmallUNet(Net):
+    """(x, told, label) -> an image of the size of x: each level halves it by a strided convolution and doubles it back
+
+    by a transposed one, of 2x2, beside what was seen on the way down.
+    """
+
+    widths: tuple[int, ...] = (32, 64, 128)  # channels of each level, of the bottleneck last
+    embedding: Embedding | None = Positional()
+    classes: int | None = None  # told one of the labels 0 .. classes - 1, or `classes`, which stands for none
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        require(bool(self.widths) and min(self.widths) > 0, "widths > 0, one a level", self.widths)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, told: Array, condition: object = None) -> Array:
+        divides(2 ** (len(self.widths) - 1), x)
+        vector = _told(self, x, told, condition, 4 * self.widths[0])
+
+        def block(name, h, width, stride=1):
+            h = Conv(width, stride=stride, dtype=self.dtype, name=name)(h)
+            h = h + Dense(width, dtype=self.dtype, name=f"{name}_told")(vector)[..., None, None, :]
+            return silu(GroupNorm(dtype=self.dtype, name=f"{name}_norm")(h))
+
+        skips = [block("first", x, self.widths[0])]
+        for level, width in enumerate(self.widths[1:], 1):
+            skips.append(block(f"down_{level}", skips[-1], width, stride=2))
+        h = block("bottleneck", skips.pop(), self.widths[-1])
+        for level, width in reversed(list(enumerate(self.widths[:-1], 1))):
+            h = doubled(Dense(4 * width, dtype=self.dtype, name=f"up_{level}")(h))
+            h = block(f"up_{level}_block", jnp.concatenate([h, skips.pop()], -1), width)
+        return Conv(x.shape[-1], zero=True, name="last")(h)
+
+
+def doubled(x: Array) -> Array:
+    """Four channels in place of one become 2x2 pixels: after a linear layer, a transposed convolution of stride 2."""
+    *lead, height, width, channels = x.shape
+    x = x.reshape(*lead, height, width, 2, 2, channels // 4).swapaxes(-4, -3)
+    return x.reshape(*lead, 2 * height, 2 * width, channels // 4)
+
+
+def _told(net: MLP | SmallUNet, x: Array, told: Array, condition: object, width: int) -> Array:
+    label, _ = parted(condition, net.classes is not None, text=False)
+    labels = 0 if net.classes is None else net.classes + 1
+    make = Conditioning(width, width, net.embedding, labels, net.dtype, name="told")
+    return make(jnp.broadcast_to(told, x.shape[:-3]), label)

@@ -1,0 +1,137 @@
+"""Prompts: from text to tokens, from tokens to what an image network attends to, learned along with it."""
+
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array
+
+from jaxdiff.nets.blocks import Text
+from jaxdiff.nets.layers import Dense, Dropout, Dtype, Embed, LayerNorm, Net, attend, require
+
+NOTHING, BEGIN, UNKNOWN, FIRST = 0, 1, 2, 3  # the first tokens of every vocabulary
+
+
+class Tokens(Protocol):
+    """A way to write a text as `length` integers: BEGIN, the text, and NOTHING to the end."""
+
+    length: int
+
+    @property
+    def count(self) -> int:
+        """How many tokens there are."""
+
+    def __call__(self, text: str) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """A token for each byte of UTF-8: any text, no vocabulary."""
+
+    length: int = 64
+
+    @property
+    def count(self) -> int:
+        return FIRST + 256
+
+    def __call__(self, text: str) -> np.ndarray:
+        return _filled([FIRST + byte for byte in text.encode()], self.length, text)
+
+
+@dataclass(frozen=True)
+class Words:
+    """A token for each word of a known vocabulary, in small letters; UNKNOWN for any other."""
+
+    vocabulary: tuple[str, ...]
+    length: int = 16
+
+    def __post_init__(self) -> None:
+        require(self.vocabulary == tuple(split(" ".join(self.vocabulary))), "words in small letters", self.vocabulary)
+        require(len(set(self.vocabulary)) == len(self.vocabulary), "each word once", self.vocabulary)
+
+    @classmethod
+    def of(cls, texts: list[str], length: int = 16) -> "Words":
+        """The vocabulary of some texts."""
+        return cls(tuple(sorted({word for text in texts for word in split(text)})), length)
+
+    @property
+    def count(self) -> int:
+        return FIRST + len(self.vocabulary)
+
+    def __call__(self, text: str) -> np.ndarray:
+        known = {word: FIRST + i for i, word in enumerate(self.vocabulary)}
+        return _filled([known.get(word, UNKNOWN) for word in split(text)], self.length, text)
+
+
+def split(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def _filled(tokens: list[int], length: int, text: str) -> np.ndarray:
+    if len(tokens) >= length:
+        raise ValueError(f"a text of at most {length - 1} tokens is needed, this has {len(tokens)}: {text!r}")
+    return np.array([BEGIN, *tokens] + [NOTHING] * (length - 1 - len(tokens)), np.int32)
+
+
+class TransformerBlock(Net):
+    """Attention to all tokens and a perceptron, each after a norm and added to its input."""
+
+    heads: int
+    dropout: float = 0.0
+    dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array) -> Array:
+        width = x.shape[-1]
+
+        def dense(name, features=width, zero=False):
+            return Dense(features, zero, dtype=self.dtype, name=name)
+
+        h = LayerNorm(dtype=self.dtype, name="norm_0")(x)
+        h = attend(dense("q")(h), dense("k")(h), dense("v")(h), self.heads, mask)
+        x = x + Dropout(self.dropout)(dense("out", zero=True)(h))
+        h = nn.gelu(dense("mlp_0", 4 * width)(LayerNorm(dtype=self.dtype, name="norm_1")(x)))
+        return x + Dropout(self.dropout)(dense("mlp_1", zero=True)(h))
+
+
+class TextEncoder(Net):
+    """Tokens [..., length] -> Text. The pooled vector is that of BEGIN; a text of BEGIN alone is the null condition."""
+
+    count: int  # of tokens: Bytes().count, say
+    width: int = 128
+    depth: int = 2
+    heads: int = 4
+    dropout: float = 0.0
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        require(min(self.count, self.width, self.heads) > 0 and self.depth >= 0, "count, width and heads > 0", self)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, tokens: Array) -> Text:
+        tokens = jnp.asarray(tokens)
+        mask = tokens != NOTHING
+        place = self.param("place", nn.initializers.normal(0.02), (tokens.shape[-1], self.width))
+        x = Embed(self.count, self.width, dtype=self.dtype, name="token")(tokens)
+        x = x + jnp.broadcast_to(place, x.shape).astype(x.dtype)
+        for i in range(self.depth):
+            x = TransformerBlock(self.heads, self.dropout, self.dtype, name=f"block_{i}")(x, mask)
+        x = LayerNorm(dtype=self.dtype, name="last_norm")(x)
+        return Text(x, mask, x[..., 0, :])
+
+
+class Prompted(Net):
+    """An image network and the encoder of its prompts, trained as one: the condition is tokens, or (label, tokens)."""
+
+    network: nn.Module
+    encoder: nn.Module
+
+    def __call__(self, x: Array, told: Array, condition: object) -> Array:
+        if isinstance(condition, tuple):
+            label, tokens = condition
+            return self.network(x, told, (label, self.encoder(tokens)))
+        return self.network(x, told, self.encoder(condition))

@@ -1,0 +1,207 @@
+"""The UNet of the diffusion literature, DDPM's and its descendants', as one module and some of its values."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array
+
+from jaxdiff.nets.blocks import Attention, Conditioning, Resample, ResBlock, Text, divides, parted, scaled
+from jaxdiff.nets.layers import (
+    Conv,
+    Dtype,
+    Embedding,
+    GaussianFourier,
+    GroupNorm,
+    Net,
+    Positional,
+    downsample,
+    require,
+    silu,
+    upsample,
+)
+
+
+class ContractingPath(Net):
+    """The first half of a UNet (Ronneberger et al. 2015), with all that the two halves share.
+
+    A level is a size of the image: level 0 is its own, each further one half of that. `multipliers` gives the
+    channels of each level, `attention` the levels whose pixels look at each other, and at a text if there is one.
+    """
+
+    channels: int = 128
+    multipliers: tuple[float, ...] = (1, 2, 2, 2)
+    blocks: int = 2  # of a level on the way down; one more on the way up
+    attention: tuple[int, ...] = (1,)
+    heads: int = 1
+    head_channels: int | None = None  # if given, as many heads as there are such parts of the channels
+    middle_attention: bool = True
+    dropout: float = 0.0
+    # what it is told
+    embedding: Embedding | None = Positional()
+    noise_width: int | None = None  # of the embedding; by default `channels`
+    told_width: int | None = None  # of the vector of all it is told; by default 4 `channels`
+    scale_shift: bool = False
+    # how it resamples
+    resample_in_block: bool = False
+    down_padding: tuple[int, int] = (0, 1)  # of the strided convolution, else
+    taps: tuple[float, ...] = (1.0, 1.0)
+    project_resampled: bool = False
+    residual_input: bool = False  # the image itself, made smaller, is added at each level
+    skip_scale: float = 1.0
+    # how it computes
+    groups: int | None = None
+    epsilon: float = 1e-6
+    remat: bool = False  # compute each block again when its gradient is wanted, rather than keep what is inside
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        require(self.channels > 0 and self.blocks > 0, "channels > 0 and blocks > 0", self)
+        require(bool(self.multipliers) and min(self.multipliers) > 0, "multipliers > 0, one a level", self.multipliers)
+        levels = range(len(self.multipliers))
+        require(all(level in levels for level in self.attention), f"attention at levels of {levels}", self.attention)
+        require(0 <= self.dropout < 1, "0 <= dropout < 1", self.dropout)
+        require(len(self.taps) in (2, 4) and sum(self.taps) > 0, "two or four taps", self.taps)
+        super().__post_init__()
+
+    @property
+    def widths(self) -> list[int]:
+        """The channels of each level."""
+        return [round(self.channels * multiplier) for multiplier in self.multipliers]
+
+    def told(self, x: Array, told: Array, label: Any = None, text: Text | None = None, labels: int = 0) -> Array:
+        """The vector of all it is told, of `labels` labels too."""
+        divides(2 ** (len(self.multipliers) - 1), x)
+        noise_width, width = self.noise_width or self.channels, self.told_width or 4 * self.channels
+        vector = Conditioning(width, noise_width, self.embedding, labels, self.dtype, name="told")
+        return vector(jnp.broadcast_to(told, x.shape[:-3]), label, text)
+
+    def block(self, name: str, x: Array, told: Array, width: int, resample: Resample = None) -> Array:
+        res_block = nn.remat(ResBlock) if self.remat else ResBlock
+        project = self.project_resampled and resample is not None
+        make = (width, resample, self.taps, project, self.scale_shift, self.skip_scale, self.dropout)
+        return res_block(*make, self.groups, self.epsilon, self.dtype, name=name)(x, told)
+
+    def heads_of(self, width: int) -> int:
+        return width // self.head_channels if self.head_channels else self.heads
+
+    def attend(self, name: str, x: Array, text: Text | None) -> Array:
+        """Attention to the pixels, then to the text."""
+        attention = nn.remat(Attention) if self.remat else Attention
+        make = (self.heads_of(x.shape[-1]), self.skip_scale, self.groups, self.epsilon, self.dtype)
+        x = attention(*make, name=f"{name}_attention")(x)
+        return x if text is None else attention(*make, name=f"{name}_text")(x, text)
+
+    def descend(self, x: Array, told: Array, text: Text | None) -> list[Array]:
+        """The image after each step of the way down."""
+        image, x = x, Conv(self.channels, dtype=self.dtype, name="first")(x)
+        skips = [x]
+        for level, width in enumerate(self.widths):
+            if level > 0:
+                x, image = self.halved(level, x, image, told)
+                skips.append(x)
+            for i in range(self.blocks):
+                x = self.block(f"down_{level}_{i}", x, told, width)
+                if level in self.attention:
+                    x = self.attend(f"down_{level}_{i}", x, text)
+                skips.append(x)
+        return skips
+
+    def halved(self, level: int, x: Array, image: Array, told: Array) -> tuple[Array, Array]:
+        width = x.shape[-1]
+        if self.resample_in_block:
+            x = self.block(f"down_{level}", x, told, width, "down")
+        else:
+            x = Conv(width, 3, 2, self.down_padding, dtype=self.dtype, name=f"down_{level}")(x)
+        if self.residual_input:
+            image = downsample(Conv(width, dtype=self.dtype, name=f"image_{level}")(image), self.taps)
+            x = image = scaled(x + image, math.sqrt(0.5))
+        return x, image
+
+    def middle(self, x: Array, told: Array, text: Text | None) -> Array:
+        x = self.block("middle_0", x, told, self.widths[-1])
+        if self.middle_attention:
+            x = self.attend("middle", x, text)
+        return self.block("middle_1", x, told, self.widths[-1])
+
+
+class UNet(ContractingPath):
+    """(x, told, condition) -> an image of the size of x: down, across, and up beside what was seen on the way down.
+
+    x is [..., height, width, channels], `told` a number for each, `condition` a label, a text, or both in a tuple.
+    """
+
+    out_channels: int | None = None  # by default those of the image
+    classes: int | None = None  # told one of the labels 0 .. classes - 1,
+    null_label: bool = True  # or the label `classes`, which stands for none
+    text: bool = False  # told a text: attention to its sequence, and its pooled vector if there is one
+    attend_last: bool = False  # on the way up, attention after the last block of a level only
+
+    def __post_init__(self) -> None:
+        require(self.classes is None or self.classes > 0, "classes > 0, or None", self.classes)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, told: Array, condition: object = None) -> Array:
+        out = self.out_channels or x.shape[-1]
+        label, text = parted(condition, self.classes is not None, self.text)
+        vector = self.told(x, told, label, text, 0 if self.classes is None else self.classes + self.null_label)
+        skips = self.descend(x, vector, text)
+        h = self.middle(skips[-1], vector, text)
+        for level, width in reversed(list(enumerate(self.widths))):
+            for i in range(self.blocks + 1):
+                h = self.block(f"up_{level}_{i}", jnp.concatenate([h, skips.pop()], -1), vector, width)
+                if level in self.attention and (i == self.blocks or not self.attend_last):
+                    h = self.attend(f"up_{level}_{i}", h, text)
+            if level > 0:
+                h = self.doubled(level, h, vector)
+        # the answer in full precision, whatever came before
+        h = silu(GroupNorm(self.groups, self.epsilon, name="last_norm")(h))
+        return Conv(out, zero=True, name="last")(h)
+
+    def doubled(self, level: int, x: Array, told: Array) -> Array:
+        width = x.shape[-1]
+        if self.resample_in_block:
+            return self.block(f"up_{level}", x, told, width, "up")
+        return Conv(width, dtype=self.dtype, name=f"up_{level}")(upsample(x))
+
+
+# Ho et al. 2020: 35,746,307 parameters
+DDPM_CIFAR10 = UNet(dropout=0.1)
+
+# Karras et al. 2022, for 32x32: DDPM++ and NCSN++
+DDPMPP = UNet(
+    multipliers=(2, 2, 2),
+    blocks=4,
+    attend_last=True,
+    dropout=0.13,
+    resample_in_block=True,
+    project_resampled=True,
+    skip_scale=math.sqrt(0.5),
+)
+NCSNPP = DDPMPP.clone(embedding=GaussianFourier(), noise_width=256, taps=(1.0, 3.0, 3.0, 1.0), residual_input=True)
+
+# Dhariwal & Nichol 2021, for ImageNet at 64x64 and 128x128
+ADM_64 = UNet(
+    channels=192,
+    multipliers=(1, 2, 3, 4),
+    blocks=3,
+    attention=(1, 2, 3),
+    head_channels=64,
+    dropout=0.1,
+    embedding=Positional(shift=0, sine_first=False),
+    scale_shift=True,
+    classes=1000,
+    resample_in_block=True,
+    epsilon=1e-5,
+)
+ADM_128 = ADM_64.clone(
+    channels=256, multipliers=(1, 1, 2, 3, 4), blocks=2, attention=(2, 3, 4), heads=4, head_channels=None, dropout=0.0
+)
+
+# the small score network of VE tutorials, for 28x28
+SCORE = UNet(channels=32, multipliers=(1, 2, 4), blocks=1, attention=(), embedding=GaussianFourier(30.0))
+
+# digits of 28x28, with labels
+DIGITS = UNet(channels=32, multipliers=(1, 2, 2), attention=(2,), blocks=2, classes=10)

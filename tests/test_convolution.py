@@ -1,0 +1,94 @@
+"""The fast 3x3 convolution against the sum over nine neighbours, and under each of JAX's transformations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+from jaxdiff.nets import convolution
+from jaxdiff.nets.convolution import convolve
+
+
+def images(*shape, seed=0):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def nine_neighbours(x, kernel):
+    """In float64, spelled out."""
+    x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
+    H, W = x.shape[-3:-1]
+    padded = np.pad(x, [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)])
+    return sum(padded[..., i : i + H, j : j + W, :] @ kernel[i, j] for i in range(3) for j in range(3))
+
+
+# the first are large enough for tiles, cut by the border or not; the last are not
+SHAPES = [(8, 16, 16, 24, 16), (12, 14, 13, 16, 24), (1, 40, 44, 16, 16), (2, 4, 4, 16, 16), (3, 16, 16, 3, 16)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_it_is_the_sum_over_nine_neighbours(shape):
+    x, kernel = images(*shape[:4]), images(3, 3, *shape[3:], seed=1)
+    exact = nine_neighbours(x, kernel)
+    np.testing.assert_allclose(jax.jit(convolve)(x, kernel), exact, atol=4e-6 * np.abs(exact).max(), rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_its_gradients_are_the_adjoints_of_that_sum(shape):
+    x, kernel, y = images(*shape[:4]), images(3, 3, *shape[3:], seed=1), images(*shape[:3], shape[4], seed=2)
+    dx, dkernel = jax.jit(lambda x, kernel, y: jax.vjp(convolve, x, kernel)[1](y))(x, kernel, y)
+    # <y, x * k> is linear in each: compare with the sum on the flipped kernel, and with each tap of the kernel
+    exact = nine_neighbours(y, np.flip(kernel, (0, 1)).swapaxes(2, 3))
+    np.testing.assert_allclose(dx, exact, atol=4e-6 * np.abs(exact).max(), rtol=0)
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    H, W = shape[1:3]
+    taps = [[np.einsum("nhwc,nhwk->ck", padded[:, i : i + H, j : j + W], y) for j in range(3)] for i in range(3)]
+    np.testing.assert_allclose(dkernel, taps, atol=4e-6 * np.abs(taps).max(), rtol=0)
+
+
+def test_a_batch_by_vmap_is_the_same_program():
+    x, kernel = images(8, 16, 16, 16), images(3, 3, 16, 16, seed=1)
+    batched, mapped = (jax.jit(f).lower(x, kernel) for f in (convolve, jax.vmap(convolve, (0, None))))
+    np.testing.assert_array_equal(batched.compile()(x, kernel), mapped.compile()(x, kernel))
+    flops = [lowered.compile().cost_analysis()["flops"] for lowered in (batched, mapped)]
+    assert flops[0] == flops[1]
+    plain = jax.jit(convolution._direct).lower(x, kernel).compile().cost_analysis()["flops"]
+    assert flops[0] < 0.8 * plain
+
+
+def test_every_transformation_goes_through():
+    x, kernel, y = images(8, 16, 16, 16), images(3, 3, 16, 16, seed=1), images(8, 16, 16, 16, seed=2)
+    exact = nine_neighbours(y, kernel)
+    tangent = jax.jit(lambda x, k, y: jax.jvp(lambda x: convolve(x, k), (x,), (y,))[1])(x, kernel, y)
+    np.testing.assert_allclose(tangent, exact, atol=4e-6 * np.abs(exact).max(), rtol=0)
+
+    def energy(f, x, kernel):
+        return jnp.sum(f(x, kernel) ** 2)
+
+    def twice(f):  # second derivatives, and kernels of their own for each of two images
+        hessian = jax.jvp(lambda k: jax.grad(energy, 2)(f, x[:2], k), (kernel,), (kernel,))[1]
+        each = jax.vmap(lambda x, k: jax.grad(energy, 2)(f, x, k))(x[:2, None], jnp.stack([kernel, 2 * kernel]))
+        return hessian, each
+
+    for fast, plain in zip(
+        jax.jit(lambda: twice(convolve))(), jax.jit(lambda: twice(convolution._direct))(), strict=True
+    ):
+        np.testing.assert_allclose(fast, plain, atol=1e-5 * float(jnp.abs(plain).max()), rtol=0)
+
+
+def test_highest_precision_takes_the_plain_sum():
+    x, kernel = images(8, 16, 16, 16), images(3, 3, 16, 16, seed=1)
+    with jax.default_matmul_precision("highest"):
+        exact = jax.jit(convolve)(x, kernel)
+        np.testing.assert_array_equal(exact, jax.jit(convolution._direct)(x, kernel))
+    assert bool(jnp.any(exact != jax.jit(convolve)(x, kernel)))
+
+
+def test_it_is_exported_with_the_batch_left_open():
+    (n,) = export.symbolic_shape("n")
+    x, kernel = images(8, 16, 16, 16), images(3, 3, 16, 16, seed=1)
+    program = export.export(jax.jit(convolve), platforms=["cpu", "cuda", "tpu"])(
+        jax.ShapeDtypeStruct((n, 16, 16, 16), x.dtype), kernel
+    )
+    exact = nine_neighbours(x, kernel)
+    np.testing.assert_allclose(program.call(x, kernel), exact, atol=4e-6 * np.abs(exact).max(), rtol=0)
