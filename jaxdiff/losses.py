@@ -235,7 +235,7 @@ class AutoencoderLoss:
 
     def __post_init__(self) -> None:
         _require(callable(self.distance), "a distance such as absolute or squared", self.distance)
-        _require(0 <= self.kl, "kl >= 0", self.kl)
+        _require(self.kl >= 0, "kl >= 0", self.kl)
 
     def __call__(self, model: Any, key: KeyArray, x: Image) -> Scalar:
         """The loss of one image; `model` has encode and decode: an Autoencoder bound to its variables."""

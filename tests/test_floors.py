@@ -9,11 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    ("process", "rng", "parallel", "nets.convolution", "interop.safetensors"),
-    ("denoise", "grids", "nets.layers"),
-    ("samplers", "guidance", "losses", "exact", "nets.blocks"),
+    ("process", "rng", "parallel", "nets.convolution", "interop.safetensors", "interop.names"),
+    ("denoise", "grids", "nets.layers", "interop.files"),
+    ("samplers", "guidance", "losses", "exact", "nets.blocks", "interop.settings"),
     ("sampling", "nets.unet", "nets.dit", "nets.autoencoder", "nets.text", "nets.small"),
-    ("nets.classifier", "interop.diffusers"),
+    ("nets.classifier", "interop.unet", "interop.autoencoder", "interop.dit"),
+    ("interop.diffusers",),
 )
 MODULES = {
     ".".join(path.relative_to(ROOT / "jaxdiff").with_suffix("").parts): path

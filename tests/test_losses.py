@@ -198,3 +198,24 @@ def test_the_exact_denoiser_is_the_minimum(weighting):
 def test_bad_parameters_are_refused(make, legal):
     with pytest.raises(ValueError, match=legal):
         make()
+
+
+def test_the_loss_of_an_autoencoder_is_its_formula():
+    from jaxdiff.nets.autoencoder import DiagonalGaussian
+
+    class Halves:  # latents N(x / 2, 4) of the first column, decoded to themselves everywhere
+        def encode(self, x):
+            return DiagonalGaussian(x[:, :1] / 2, jnp.full((2, 1, 1), jnp.log(4.0)))
+
+        def decode(self, z):
+            self.z = z
+            return jnp.broadcast_to(z, (2, 3, 1))
+
+    x, model = jax.random.normal(jax.random.key(0), (2, 3, 1)), Halves()
+    loss = losses.AutoencoderLoss(losses.squared, kl=0.5, terms=((2.0, losses.absolute),))(model, jax.random.key(1), x)
+    difference = np.asarray(x - model.z, np.float64)
+    kl = np.sum((np.asarray(x[:, :1]) ** 2 / 4 + 4 - 1 - np.log(4)) / 2)
+    exact = np.mean(difference**2) + 2 * np.mean(np.abs(difference)) + 0.5 * kl / 6
+    np.testing.assert_allclose(loss, exact, rtol=1e-5)
+    with pytest.raises(ValueError, match="kl >= 0"):
+        losses.AutoencoderLoss(kl=-1.0)

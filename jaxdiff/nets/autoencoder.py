@@ -113,9 +113,13 @@ class Autoencoder(Net):
         require(bool(self.multipliers) and min(counts) > 0, "channels, blocks and multipliers > 0", self)
         super().__post_init__()
 
+    @property
+    def widths(self) -> list[int]:
+        """The channels of each level."""
+        return [round(self.channels * multiplier) for multiplier in self.multipliers]
+
     def setup(self) -> None:
-        widths = tuple(round(self.channels * multiplier) for multiplier in self.multipliers)
-        shared = (widths, self.blocks, self.attention, self.groups, self.epsilon, self.remat, self.dtype)
+        shared = (tuple(self.widths), self.blocks, self.attention, self.groups, self.epsilon, self.remat, self.dtype)
         self.encoder = Encoder(*shared, self.latent_channels, self.quant)
         self.decoder = Decoder(*shared, self.image_channels, self.quant)
 
@@ -175,5 +179,5 @@ def _latents(network: Autoencoder, variables: dict, x: Array) -> Any:
 # Stable Diffusion's: 83,653,863 parameters, latents of an eighth
 SD_VAE = Autoencoder()
 # small ones, latents of a quarter: 7x7x4 for 28x28, 8x8x4 for 32x32
-KL_28 = Autoencoder(image_channels=1, channels=32, multipliers=(1, 2, 4), blocks=1, attention=False)
-KL_32 = Autoencoder(channels=64, multipliers=(1, 2, 4), blocks=1)
+KL_28 = Autoencoder(image_channels=1, channels=32, multipliers=(1, 2, 4), blocks=1, attention=False, groups=8)
+KL_32 = Autoencoder(channels=64, multipliers=(1, 2, 4), blocks=1, groups=16)

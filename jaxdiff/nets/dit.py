@@ -42,7 +42,7 @@ class DiT(Net):
     patch: int = 2
     out_channels: int | None = None  # by default those of the image
     dropout: float = 0.0
-    embedding: Embedding = Positional(shift=0, sine_first=False)
+    embedding: Embedding = Positional(sine_first=False)  # as in diffusers; the paper has shift=0
     classes: int | None = None  # told one of the labels 0 .. classes - 1, or `classes`, which stands for none
     own_told: bool = False  # each block makes the vector of what it is told for itself
     mlp_epsilon: float = 1e-6  # of the second norm of a block

@@ -176,10 +176,15 @@ def attend(q: Array, k: Array, v: Array, heads: int, mask: Array | None = None) 
     q, k, v = (a.reshape(-1, a.shape[-2], heads, channels // heads) for a in (q, k, v))
     if mask is not None:
         mask = jnp.broadcast_to(mask, (*lead, k.shape[1])).reshape(-1, 1, 1, k.shape[1])
-    # cuDNN's fused attention: half precision, heads of up to 128 channels
-    fused = jax.default_backend() == "gpu" and q.dtype.itemsize == 2 and channels // heads in range(8, 129, 8)
-    y = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn" if fused else "xla")
+    y = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn" if _fused(q, k, mask) else "xla")
     return y.reshape(*lead, length, channels)
+
+
+def _fused(q: Array, k: Array, mask: Array | None) -> bool:
+    """Whether cuDNN's attention, which keeps no weights, can do it: half precision, heads of 8 to 128 channels."""
+    even = q.shape[1] % 2 == k.shape[1] % 2 == 0
+    fits = q.dtype.itemsize == 2 and q.shape[-1] in range(8, 129, 8) and (mask is None or even)
+    return fits and jax.default_backend() == "gpu"
 
 
 # --- half and double size: taps are a filter of two or four, (1, 1) or (1, 3, 3, 1) say -----------------------------

@@ -33,9 +33,9 @@ class MLP(Net):
 
 
 class SmallUNet(Net):
-    """(x, told, label) -> an image of the size of x: each level halves it by a strided convolution and doubles it back
+    """(x, told, label) -> an image of the size of x, halved by strided convolutions, doubled back by transposed ones.
 
-    by a transposed one, of 2x2, beside what was seen on the way down.
+    On the way back each level also sees what it was on the way down.
     """
 
     widths: tuple[int, ...] = (32, 64, 128)  # channels of each level, of the bottleneck last

@@ -204,4 +204,4 @@ ADM_128 = ADM_64.clone(
 SCORE = UNet(channels=32, multipliers=(1, 2, 4), blocks=1, attention=(), embedding=GaussianFourier(30.0))
 
 # digits of 28x28, with labels
-DIGITS = UNet(channels=32, multipliers=(1, 2, 2), attention=(2,), blocks=2, classes=10)
+DIGITS = UNet(channels=32, multipliers=(1, 2, 2), attention=(2,), groups=8, classes=10)

@@ -1,0 +1,89 @@
+"""What is on the disk: which folder, its JSON, its tensors; and a new folder, all of it or nothing."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from jaxdiff.interop import safetensors
+
+Tensors = dict[str, np.ndarray]
+
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+_INDEX = f"{WEIGHTS}.index.json"
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # until 2023
+
+
+def of_one_network(folder: Path) -> Path:
+    """The folder itself, or the one within it where it is that of a pipeline."""
+    if not folder.is_dir():
+        what = "is a file: name the folder it is in" if folder.exists() else "is not there, and nothing is downloaded"
+        raise FileNotFoundError(f"{folder} {what}")
+    if (folder / CONFIG).is_file():
+        return folder
+    parts = [folder / name for name in ("unet", "vae", "transformer") if (folder / name / CONFIG).is_file()]
+    if len(parts) > 1:
+        raise ValueError(f"{folder} holds several networks: name one of {', '.join(map(str, parts))}")
+    if not parts:
+        raise FileNotFoundError(f"{folder} has no {CONFIG}, nor a folder unet, vae or transformer that has one")
+    return parts[0]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: needed is an object, got {found!r:.80}")
+    return found
+
+
+def read_tensors(folder: Path) -> Tensors:
+    """From one file, or from several that an index lists; by the names that PyTorch has for them now."""
+    files = {WEIGHTS}
+    if not (folder / WEIGHTS).is_file() and (folder / _INDEX).is_file():
+        listed = read_json(folder / _INDEX).get("weight_map")
+        files = set(map(str, listed.values())) if isinstance(listed, dict) else set()
+        if not files or any(Path(name).name != name for name in files):
+            raise ValueError(f"{folder / _INDEX} is damaged: its weight_map must name files in the same folder")
+    tensors: Tensors = {}
+    for name in sorted(files):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}{_instead(folder)}")
+        tensors |= safetensors.read(folder / name)
+    return {_present(name): tensor for name, tensor in tensors.items()}
+
+
+def _instead(folder: Path) -> str:
+    """What is there instead of the tensors."""
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    if pickles:
+        return f", only {', '.join(pickles)}: a pickle can run code and is not read, save_pretrained makes safetensors"
+    return f", only {', '.join(others)}" if others else ""
+
+
+def _present(name: str) -> str:
+    return re.sub(r"\.(query|key|value|proj_attn)(?=\.(weight|bias)$)", lambda old: f".{_OLD_ATTENTION[old[1]]}", name)
+
+
+def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """A new folder of diffusers. It is made beside its place and moved there when all of it is written."""
+    folder = folder.absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is there already: name another, or remove it first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        new = Path(temporary) / folder.name
+        new.mkdir()
+        safetensors.write(new / WEIGHTS, tensors)
+        (new / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        if folder.exists():
+            folder.rmdir()
+        new.rename(folder)
