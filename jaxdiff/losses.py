@@ -236,6 +236,8 @@ class AutoencoderLoss:
     def __post_init__(self) -> None:
         _require(callable(self.distance), "a distance such as absolute or squared", self.distance)
         _require(self.kl >= 0, "kl >= 0", self.kl)
+        legal = all(isinstance(term, tuple) and len(term) == 2 and callable(term[1]) for term in self.terms)
+        _require(legal, "terms ((weight, distance), ...)", self.terms)
 
     def __call__(self, model: Any, key: KeyArray, x: Image) -> Scalar:
         """The loss of one image; `model` has encode and decode: an Autoencoder bound to its variables."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from flax import struct
 from jaxtyping import Array
 
 from jaxdiff.nets.blocks import Attention, ResBlock, divides
-from jaxdiff.nets.layers import Conv, Dense, Dtype, GroupNorm, Net, require, silu, upsample
+from jaxdiff.nets.layers import Conv, Dense, Dtype, GroupNorm, Net, full, require, silu, upsample
 
 
 @struct.dataclass
@@ -31,6 +30,9 @@ class DiagonalGaussian:
         return (self.mean**2 + jnp.exp(self.log_variance) - 1 - self.log_variance) / 2
 
 
+_SHARED = ("blocks", "attention", "groups", "epsilon", "remat", "dtype")
+
+
 class Stack(Net):
     """What encoder and decoder share."""
 
@@ -40,6 +42,7 @@ class Stack(Net):
     groups: int | None
     epsilon: float
     remat: bool
+    quant: bool
     dtype: Dtype
 
     def block(self, name: str, x: Array, width: int) -> Array:
@@ -53,25 +56,26 @@ class Stack(Net):
         return self.block("middle_1", x, x.shape[-1])
 
     def last(self, x: Array, channels: int) -> Array:
-        return Conv(channels, name="last")(silu(GroupNorm(self.groups, self.epsilon, name="last_norm")(x)))
+        norm = GroupNorm(self.groups, self.epsilon, full(self.dtype), name="last_norm")
+        return Conv(channels, dtype=full(self.dtype), name="last")(silu(norm(x)))
 
 
 class Encoder(Stack):
     """An image -> mean and log-variance of its latents."""
 
     latent: int
-    quant: bool
 
     @nn.compact
     def __call__(self, x: Array) -> DiagonalGaussian:
         x = Conv(self.widths[0], dtype=self.dtype, name="first")(x)
         for level, width in enumerate(self.widths):
             if level > 0:
-                x = Conv(x.shape[-1], 3, 2, (0, 1), dtype=self.dtype, name=f"down_{level}")(x)
+                x = Conv(x.shape[-1], 2, (0, 1), dtype=self.dtype, name=f"down_{level}")(x)
             for i in range(self.blocks):
                 x = self.block(f"down_{level}_{i}", x, width)
         x = self.last(self.middle(x), 2 * self.latent)
-        mean, log_variance = jnp.split(Dense(2 * self.latent, name="quant")(x) if self.quant else x, 2, -1)
+        x = Dense(2 * self.latent, dtype=full(self.dtype), name="quant")(x) if self.quant else x
+        mean, log_variance = jnp.split(x, 2, -1)
         return DiagonalGaussian(mean, jnp.clip(log_variance, -30.0, 20.0))
 
 
@@ -79,11 +83,10 @@ class Decoder(Stack):
     """Latents -> an image."""
 
     channels: int
-    quant: bool
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        z = Dense(z.shape[-1], name="quant")(z) if self.quant else z
+        z = Dense(z.shape[-1], dtype=full(self.dtype), name="quant")(z) if self.quant else z
         x = self.middle(Conv(self.widths[-1], dtype=self.dtype, name="first")(z))
         for level, width in reversed(list(enumerate(self.widths))):
             for i in range(self.blocks + 1):
@@ -109,9 +112,8 @@ class Autoencoder(Net):
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
-        counts = (self.image_channels, self.latent_channels, self.channels, self.blocks, *self.multipliers)
-        require(bool(self.multipliers) and min(counts) > 0, "channels, blocks and multipliers > 0", self)
         super().__post_init__()
+        require(bool(self.multipliers) and min(self.widths) > 0, "multipliers > 0, one a level", self.multipliers)
 
     @property
     def widths(self) -> list[int]:
@@ -119,9 +121,9 @@ class Autoencoder(Net):
         return [round(self.channels * multiplier) for multiplier in self.multipliers]
 
     def setup(self) -> None:
-        shared = (tuple(self.widths), self.blocks, self.attention, self.groups, self.epsilon, self.remat, self.dtype)
-        self.encoder = Encoder(*shared, self.latent_channels, self.quant)
-        self.decoder = Decoder(*shared, self.image_channels, self.quant)
+        shared = {name: getattr(self, name) for name in ("widths", "quant", *_SHARED)}
+        self.encoder = Encoder(latent=self.latent_channels, **shared)
+        self.decoder = Decoder(channels=self.image_channels, **shared)
 
     def encode(self, x: Array) -> DiagonalGaussian:
         divides(2 ** (len(self.multipliers) - 1), x)
@@ -129,6 +131,7 @@ class Autoencoder(Net):
         return self.encoder(x)
 
     def decode(self, z: Array) -> Array:
+        divides(1, z)
         require(z.shape[-1] == self.latent_channels, f"latents of {self.latent_channels} channels", z.shape)
         return self.decoder(z)
 
@@ -172,8 +175,10 @@ class Codec:
 
 
 @partial(jax.jit, static_argnums=0)
-def _latents(network: Autoencoder, variables: dict, x: Array) -> Any:
-    return network.apply(variables, x, method="encode")
+def _latents(network: Autoencoder, variables: dict, x: Array) -> DiagonalGaussian:
+    latents = network.apply(variables, x, method="encode")
+    assert isinstance(latents, DiagonalGaussian)
+    return latents
 
 
 # Stable Diffusion's: 83,653,863 parameters, latents of an eighth

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 from jax import lax
@@ -35,19 +36,28 @@ class Text:
     pooled: Array | None = None  # [..., width]
 
 
-def parted(condition: Any, labelled: bool, text: bool) -> tuple[Array | None, Text | None]:
+def parted(condition: Any, labelled: bool, text: bool) -> tuple[Any, Text | None]:
     """The label and the text of a condition, which is a label, a Text or its bare sequence, or (label, text)."""
-    wanted = {(False, False): "no condition", (True, False): "a label", (False, True): "a text"}
-    needed = wanted.get((labelled, text), "a condition (label, text)")
-    pair = isinstance(condition, tuple) and len(condition) == 2
-    if (condition is None) == (labelled or text) or (labelled and text and not pair):
-        got = "none" if condition is None else f"shapes {jax.tree.map(jnp.shape, condition)}"
-        raise ValueError(f"this network takes {needed}, got {got}; to drop a label or a text give the null one")
     if labelled and text:
-        label, words = condition
+        pair = isinstance(condition, tuple) and len(condition) == 2
+        label, words = condition if pair else (None, None)
     else:
         label, words = (condition, None) if labelled else (None, condition)
-    return label, Text(words) if text and not isinstance(words, Text) else words
+    legal = _is_label(label) == labelled and _is_text(words) == text
+    if not legal or (condition is not None and not labelled and not text):
+        wanted = {(False, False): "no condition", (True, False): "a label", (False, True): "a text"}
+        needed = wanted.get((labelled, text), "a condition (label, text)")
+        got = "none" if condition is None else f"shapes {jax.tree.map(jnp.shape, condition)}"
+        raise ValueError(f"this network takes {needed}, got {got}; to drop a label or a text give the null one")
+    return label, words if words is None or isinstance(words, Text) else Text(words)
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, int | float | np.ndarray | np.generic | jax.Array)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, Text) or (isinstance(value, np.ndarray | jax.Array) and value.ndim >= 2)
 
 
 class Conditioning(Net):
@@ -56,7 +66,8 @@ class Conditioning(Net):
     width: int
     noise_width: int  # of the embedding of the noise level
     embedding: Embedding | None  # None: not told of the noise
-    labels: int = 0  # how many there are, the null one included; 0: not told of labels
+    classes: int | None = None  # None: not told of labels
+    null_label: bool = True  # `classes` is a label too
     dtype: Dtype = "float32"
 
     @nn.compact
@@ -66,8 +77,10 @@ class Conditioning(Net):
             noise = self.embedding(told, self.noise_width)
             noise = silu(Dense(self.width, dtype=self.dtype, name="noise_0")(noise))
             vector = Dense(self.width, dtype=self.dtype, name="noise_1")(noise)
-        if self.labels:
-            vector = vector + Embed(self.labels, self.width, dtype=self.dtype, name="label")(label)
+        if self.classes is not None:
+            label = jnp.broadcast_to(label, told.shape) if jnp.ndim(label) == 0 else jnp.asarray(label)
+            require(label.shape == told.shape, f"one label an image, of shape {told.shape}", label.shape)
+            vector = vector + Embed(self.classes + self.null_label, self.width, self.dtype, name="label")(label)
         if text is not None and text.pooled is not None:
             vector = vector + Dense(self.width, dtype=self.dtype, name="text")(text.pooled)
         return silu(vector)
@@ -135,6 +148,7 @@ class Attention(Net):
         h = GroupNorm(self.groups, self.epsilon, self.dtype, name="norm")(x)
         pixels = h.reshape(*lead, height * width, channels)
         seen, mask = (pixels, None) if text is None else (text.sequence, text.mask)
+        require(seen.shape[:-2] == tuple(lead), f"one text an image, [{lead}, length, width]", seen.shape)
         h = attend(dense("q")(pixels), dense("k")(seen), dense("v")(seen), self.heads, mask)
         return scaled(x.astype(h.dtype) + dense("out", zero=True)(h).reshape(x.shape), self.skip_scale)
 
@@ -148,7 +162,7 @@ def divides(factor: int, x: Array) -> None:
     require(x.ndim >= 3, "an image [..., height, width, channels]", x.shape)
     height, width = x.shape[-3:-1]
     if height % factor or width % factor:
-        near = [[max(side // factor + more, 1) * factor for side in (height, width)] for more in (0, 1)]
+        near = [[max(-(-(side - less) // factor), 1) * factor for side in (height, width)] for less in (factor - 1, 0)]
         sizes = " and ".join(f"{h}x{w}" for h, w in near)
         raise ValueError(f"needs a height and width divisible by {factor}, got {height}x{width}: {sizes} would do")
 
@@ -167,5 +181,5 @@ class SelfConditioned(Net):
         require(answer.shape == x.shape, f"a network with out_channels={x.shape[-1]}", self.network)
         if self.training():
             seen = jax.random.bernoulli(self.make_rng("dropout"), 0.5, (*x.shape[:-3], 1, 1, 1))
-            answer = jnp.where(seen, answer, 0)
-        return self.network(jnp.concatenate([x, lax.stop_gradient(answer)], -1), told, condition)
+            answer = lax.stop_gradient(jnp.where(seen, answer, 0))
+        return self.network(jnp.concatenate([x, answer], -1), told, condition)

@@ -4,29 +4,27 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxdiff.nets.layers import Dense, GroupNorm, attend, require, silu
+from jaxdiff.nets.layers import Dense, GroupNorm, attend, full, silu
 from jaxdiff.nets.unet import ContractingPath
 
 
 class Classifier(ContractingPath):
-    """(x, told) -> the logits of p(label | x_t): [..., classes], for images of any size.
+    """(x, told) -> the logits of p(label | x_t): [..., classes], for images of any size that the levels divide.
 
     The pooling is attention, asked by the mean of the pixels (Radford et al. 2021).
     """
 
+    multipliers: tuple[float, ...] = (1, 2, 2)
+    attention: tuple[int, ...] = (2,)
     classes: int = 10
-
-    def __post_init__(self) -> None:
-        require(self.classes > 0, "classes > 0", self.classes)
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Array, told: Array) -> Array:
-        vector = self.told(x, told)
+        vector, dtype = self.told(x, told), full(self.dtype)
         x = self.middle(self.descend(x, vector, None)[-1], vector, None)
-        x = silu(GroupNorm(self.groups, self.epsilon, name="last_norm")(x))
+        x = silu(GroupNorm(self.groups, self.epsilon, dtype, name="last_norm")(x))
         pixels = x.reshape(*x.shape[:-3], -1, x.shape[-1])
         mean = jnp.mean(pixels, -2, keepdims=True)
-        q, k, v = (Dense(x.shape[-1], name=n)(a) for n, a in (("q", mean), ("k", pixels), ("v", pixels)))
+        q, k, v = (Dense(x.shape[-1], dtype=dtype, name=n)(a) for n, a in (("q", mean), ("k", pixels), ("v", pixels)))
         pooled = mean + attend(q, k, v, self.heads_of(x.shape[-1]))
-        return Dense(self.classes, zero=True, name="logits")(pooled[..., 0, :])
+        return Dense(self.classes, zero=True, dtype=dtype, name="logits")(pooled[..., 0, :])

@@ -5,7 +5,8 @@ channels where the sum over nine neighbours takes 144, and all of them in one ba
 makes the convolution and both of its gradients more than twice as fast. Accelerators have convolutions of their own.
 
 The transforms evaluate polynomials at five points and infinity; the points 0, +-3/4, +-3/2 keep float32 about three
-times as exact as the usual 0, +-1, +-2. Ask for `jax.default_matmul_precision("highest")` and the plain sum is taken.
+times as exact as the usual 0, +-1, +-2: the error is within 4e-6 of the largest number in reach of a tile. Ask for
+`jax.default_matmul_precision("highest")` and the plain sum is taken. Under `jax.shard_map` say check_vma=False.
 """
 
 from functools import partial

@@ -5,7 +5,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from jaxdiff.nets.blocks import Conditioning, divides, parted
-from jaxdiff.nets.layers import Dense, Dropout, Dtype, Embedding, LayerNorm, Net, Positional, attend, require
+from jaxdiff.nets.layers import Dense, Dropout, Dtype, Embedding, LayerNorm, Net, Positional, attend, full, require
 
 
 class DiTBlock(Net):
@@ -50,10 +50,8 @@ class DiT(Net):
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
-        require(min(self.width, self.depth, self.heads, self.patch) > 0, "width, depth, heads and patch > 0", self)
-        require(self.width % 4 == 0 and self.width % self.heads == 0, "a width that 4 and the heads divide", self)
-        require(self.classes is None or self.classes > 0, "classes > 0, or None", self.classes)
         super().__post_init__()
+        require(self.width % 4 == 0 and self.width % self.heads == 0, "a width that 4 and the heads divide", self)
 
     @nn.compact
     def __call__(self, x: Array, told: Array, condition: object = None) -> Array:
@@ -62,8 +60,8 @@ class DiT(Net):
         told = jnp.broadcast_to(told, x.shape[:-3])
 
         def vector(name):
-            labels = 0 if self.classes is None else self.classes + 1
-            return Conditioning(self.width, 256, self.embedding, labels, self.dtype, name=name)(told, label)
+            make = Conditioning(self.width, 256, self.embedding, self.classes, dtype=self.dtype, name=name)
+            return make(told, label)
 
         *_, height, width, channels = x.shape
         grid = height // self.patch, width // self.patch
@@ -75,9 +73,11 @@ class DiT(Net):
             make = block(self.heads, self.dropout, self.mlp_epsilon, self.dtype, name=f"block_{i}")
             h = make(h, vectors[i if self.own_told else 0])
         # the answer in full precision, whatever came before
-        shift, scale = jnp.split(Dense(2 * self.width, zero=True, name="last_told")(vectors[0])[..., None, :], 2, -1)
-        h = LayerNorm(affine=False)(h) * (1 + scale) + shift
-        h = Dense(self.patch**2 * (self.out_channels or channels), zero=True, name="last")(h)
+        dtype, out = full(self.dtype), channels if self.out_channels is None else self.out_channels
+        both = Dense(2 * self.width, zero=True, dtype=dtype, name="last_told")(vectors[0])[..., None, :]
+        shift, scale = jnp.split(both, 2, -1)
+        h = LayerNorm(affine=False, dtype=dtype)(h) * (1 + scale) + shift
+        h = Dense(self.patch**2 * out, zero=True, dtype=dtype, name="last")(h)
         return from_patches(h, self.patch, grid)
 
 

@@ -7,10 +7,12 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array
@@ -22,7 +24,7 @@ silu = nn.silu
 
 # DDPM's initialisation: as wide as Glorot & Bengio 2010 have it, or zero where a block should start as nothing.
 glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-zeros = nn.initializers.zeros_init()
+zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
 
 
 def require(legal: bool, what: str, got: object) -> None:
@@ -32,7 +34,13 @@ def require(legal: bool, what: str, got: object) -> None:
 
 
 class Net(nn.Module):
-    """A linen module that prints as the constructor call that makes it."""
+    """A linen module that checks its fields and prints as the constructor call that makes it."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if field.init and field.name not in ("parent", "name"):
+                object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
+        super().__post_init__()
 
     def __repr__(self) -> str:
         fields = [f for f in dataclasses.fields(self) if f.init and f.name not in ("parent", "name")]
@@ -42,6 +50,33 @@ class Net(nn.Module):
     def training(self) -> bool:
         """Whether there is a key for dropout: without one nothing is random."""
         return self.has_rng("dropout")
+
+
+def _checked(name: str, value: Any) -> Any:
+    """What a field may be, by its kind and name; lists become tuples, so that the module has a hash."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, int) and not isinstance(value, bool):
+        require(value > 0, f"{name} > 0", value)
+    if name in ("dropout", "rate"):
+        require(0 <= value < 1, f"0 <= {name} < 1", value)
+    if name == "epsilon":
+        require(value > 0, "epsilon > 0", value)
+    if name == "embedding":
+        legal = value is None or (callable(value) and not isinstance(value, type))
+        require(legal, "an embedding such as Positional() or GaussianFourier(), or None", value)
+    if name == "dtype":
+        known = get_args(Dtype)
+        value = value if isinstance(value, str) else getattr(value, "__name__", value)
+        require(value in known, f"a dtype of {', '.join(known)}", value)
+    return value
+
+
+def full(dtype: Dtype) -> Dtype:
+    """What the last layers compute in: at least float32."""
+    return "float64" if dtype == "float64" else "float32"
 
 
 def along_channels(x: Array, vector: Array) -> Array:
@@ -54,40 +89,34 @@ class Dense(Net):
 
     features: int
     zero: bool = False
-    bias: bool = True
     dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", zeros if self.zero else glorot, (x.shape[-1], self.features))
+        kernel = self.param("kernel", zeros if self.zero else glorot, (x.shape[-1], self.features), jnp.float32)
         y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
-        return y + along_channels(y, self.param("bias", zeros, (self.features,))) if self.bias else y
+        return y + along_channels(y, self.param("bias", zeros, (self.features,), jnp.float32))
 
 
 class Conv(Net):
-    """A convolution of an odd `size`; it keeps height and width, or divides them by `stride`."""
+    """A 3x3 convolution; it keeps height and width, or divides them by `stride`."""
 
     features: int
-    size: int = 3
     stride: int = 1
-    padding: tuple[int, int] | None = None  # before and after; by default what keeps the size
+    padding: tuple[int, int] = (1, 1)  # before and after
     zero: bool = False
     dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", zeros if self.zero else glorot, shape).astype(self.dtype)
-        x, half = x.astype(self.dtype), self.size // 2
-        if (self.size, self.stride, self.padding) == (3, 1, None):
-            y = convolve(x, kernel)
-        else:
-            y = self.strided(x, kernel, self.padding or (half, half))
-        return y + along_channels(y, self.param("bias", zeros, (self.features,)))
+        kernel = self.param("kernel", zeros if self.zero else glorot, (3, 3, x.shape[-1], self.features), jnp.float32)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        y = convolve(x, kernel) if (self.stride, self.padding) == (1, (1, 1)) else self.strided(x, kernel)
+        return y + along_channels(y, self.param("bias", zeros, (self.features,), jnp.float32))
 
-    def strided(self, x: Array, kernel: Array, padding: tuple[int, int]) -> Array:
-        batch, strides = x.reshape(-1, *x.shape[-3:]), (self.stride, self.stride)
-        y = lax.conv_general_dilated(batch, kernel, strides, [padding] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    def strided(self, x: Array, kernel: Array) -> Array:
+        batch, strides, padding = x.reshape(-1, *x.shape[-3:]), (self.stride, self.stride), [self.padding] * 2
+        y = lax.conv_general_dilated(batch, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
         return y.reshape(*x.shape[:-3], *y.shape[-3:])
 
 
@@ -105,7 +134,7 @@ class GroupNorm(Net):
     @nn.compact
     def __call__(self, x: Array, scale: Array | None = None, shift: Array | None = None) -> Array:
         channels = x.shape[-1]
-        groups = self.groups or default_groups(channels)
+        groups = default_groups(channels) if self.groups is None else self.groups
         require(channels % groups == 0, f"groups that divide the {channels} channels", groups)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
@@ -113,10 +142,12 @@ class GroupNorm(Net):
             v = v.reshape(*v.shape[:-1], groups, -1)
             return jnp.broadcast_to(jnp.mean(v, -1, keepdims=True), v.shape).reshape(*v.shape[:-2], channels)
 
+        # the mean of squares would cancel where the mean is large, so count from the mean of one pixel
+        x = x - lax.stop_gradient(over_group(x[..., 0, 0, :]))[..., None, None, :]
         mean, square = over_group(jnp.mean(x, (-3, -2))), over_group(jnp.mean(x * x, (-3, -2)))
         a = lax.rsqrt(jnp.maximum(square - mean * mean, 0) + self.epsilon)
-        a = a * along_channels(a, self.param("scale", nn.initializers.ones_init(), (channels,)))
-        b = along_channels(a, self.param("bias", zeros, (channels,))) - mean * a
+        a = a * along_channels(a, self.param("scale", ones, (channels,), jnp.float32))
+        b = along_channels(a, self.param("bias", zeros, (channels,), jnp.float32)) - mean * a
         if scale is not None and shift is not None:
             a, b = a * (1 + scale), b * (1 + scale) + shift
         return (x * a[..., None, None, :] + b[..., None, None, :]).astype(self.dtype)
@@ -139,13 +170,13 @@ class LayerNorm(Net):
         x = x - jnp.mean(x, -1, keepdims=True)
         x = x * lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + self.epsilon)
         if self.affine:
-            x = x * along_channels(x, self.param("scale", nn.initializers.ones_init(), x.shape[-1:]))
-            x = x + along_channels(x, self.param("bias", zeros, x.shape[-1:]))
+            x = x * along_channels(x, self.param("scale", ones, x.shape[-1:], jnp.float32))
+            x = x + along_channels(x, self.param("bias", zeros, x.shape[-1:], jnp.float32))
         return x.astype(self.dtype)
 
 
 class Embed(Net):
-    """A learned vector for each of `count` integers."""
+    """A learned vector for each of `count` integers; NaN for any other that is found out too late to be refused."""
 
     count: int
     features: int
@@ -155,8 +186,13 @@ class Embed(Net):
     def __call__(self, index: Array) -> Array:
         index = jnp.asarray(index)
         require(jnp.issubdtype(index.dtype, jnp.integer), "integers, such as labels or tokens", index.dtype)
-        table = self.param("embedding", nn.initializers.normal(0.02), (self.count, self.features))
-        return jnp.take(table.astype(self.dtype), index, axis=0, mode="clip")
+        index = index.astype(jnp.promote_types(index.dtype, jnp.int32))
+        legal = (index >= 0) & (index < self.count)
+        if not isinstance(legal, jax.core.Tracer):
+            require(bool(legal.all()), f"integers from 0 to {self.count - 1}", index.tolist())
+        table = self.param("embedding", nn.initializers.normal(0.02), (self.count, self.features), jnp.float32)
+        rows = jnp.take(table.astype(self.dtype), index, axis=0, mode="clip")
+        return jnp.where(legal[..., None], rows, jnp.nan)
 
 
 class Dropout(Net):
@@ -172,16 +208,23 @@ class Dropout(Net):
 def attend(q: Array, k: Array, v: Array, heads: int, mask: Array | None = None) -> Array:
     """softmax(q k^T / sqrt(d)) v in each head: [..., tokens, channels]; a mask is False where there is nothing."""
     *lead, length, channels = q.shape
-    require(channels % heads == 0, f"heads that divide the {channels} channels", heads)
+    require(k.shape[-2] > 0, "a sequence of at least one token", k.shape)
+    require(heads > 0 and channels % heads == 0, f"heads that divide the {channels} channels", heads)
     q, k, v = (a.reshape(-1, a.shape[-2], heads, channels // heads) for a in (q, k, v))
     if mask is not None:
-        mask = jnp.broadcast_to(mask, (*lead, k.shape[1])).reshape(-1, 1, 1, k.shape[1])
-    y = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn" if _fused(q, k, mask) else "xla")
+        mask = jnp.broadcast_to(mask.astype(bool), (*lead, k.shape[1])).reshape(-1, 1, 1, k.shape[1])
+    plain, fused = (partial(jax.nn.dot_product_attention, implementation=i) for i in ("xla", "cudnn"))
+    if _fused(q, k, mask):
+        y = lax.platform_dependent(q, k, v, None, mask, cuda=fused, default=plain)
+    else:
+        y = plain(q, k, v, None, mask)
+    if mask is not None:  # nothing to see is zero, not the mean of what is masked
+        y = jnp.where(mask.any(-1, keepdims=True), y, 0)
     return y.reshape(*lead, length, channels)
 
 
 def _fused(q: Array, k: Array, mask: Array | None) -> bool:
-    """Whether cuDNN's attention, which keeps no weights, can do it: half precision, heads of 8 to 128 channels."""
+    """Whether cuDNN's attention, which keeps no weights (and has no jvp), can do it, on a machine that has it."""
     even = q.shape[1] % 2 == k.shape[1] % 2 == 0
     fits = q.dtype.itemsize == 2 and q.shape[-1] in range(8, 129, 8) and (mask is None or even)
     return fits and jax.default_backend() == "gpu"
@@ -190,12 +233,12 @@ def _fused(q: Array, k: Array, mask: Array | None) -> bool:
 # --- half and double size: taps are a filter of two or four, (1, 1) or (1, 3, 3, 1) say -----------------------------
 
 
-def downsample(x: Array, taps: tuple[float, ...] = (1.0, 1.0)) -> Array:
+def downsample(x: Array, taps: tuple[float, ...] = (1.0, 1.0), pad: bool = True) -> Array:
     """Every second pixel of x filtered, in height and width; (1, 1) is the mean of 2x2 pixels."""
     for axis in (x.ndim - 3, x.ndim - 2):
-        size, edge = x.shape[axis], len(taps) // 2 - 1
-        padded = _padded(x, axis, edge)
-        parts = [lax.slice_in_dim(padded, k, k + size - 1, 2, axis) for k in range(len(taps))]
+        x = _padded(x, axis, len(taps) // 2 - 1) if pad else x
+        last = x.shape[axis] - len(taps) + 1
+        parts = [lax.slice_in_dim(x, k, k + last, 2, axis) for k in range(len(taps))]
         x = _weighted(parts, taps)
     return x
 
@@ -255,8 +298,9 @@ class GaussianFourier:
         require(self.scale > 0, "scale > 0", self)
 
     def __call__(self, told: Array, width: int) -> Array:
-        turns = self.scale * jax.random.normal(jax.random.key(self.seed), (width // 2,), jnp.float32)
-        return _waves(told, 2 * jnp.pi * turns, width, sine_first=True)
+        # numpy's old generator never changes; a trained network must find its frequencies again
+        turns = self.scale * np.random.RandomState(self.seed).standard_normal(width // 2)
+        return _waves(told, jnp.asarray(2 * np.pi * turns, jnp.float32), width, sine_first=True)
 
 
 def _waves(told: Array, frequencies: Array, width: int, sine_first: bool) -> Array:

@@ -7,7 +7,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from jaxdiff.nets.blocks import Conditioning, divides, parted
-from jaxdiff.nets.layers import Conv, Dense, Dtype, Embedding, GroupNorm, Net, Positional, require, silu
+from jaxdiff.nets.layers import Conv, Dense, Dtype, Embedding, GroupNorm, Net, Positional, full, require, silu
 
 
 class MLP(Net):
@@ -19,17 +19,18 @@ class MLP(Net):
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
-        require(bool(self.widths) and min(self.widths) > 0, "widths > 0, one a layer", self.widths)
         super().__post_init__()
+        require(bool(self.widths) and min(self.widths) > 0, "widths > 0, one a layer", self.widths)
 
     @nn.compact
     def __call__(self, x: Array, told: Array, condition: object = None) -> Array:
+        divides(1, x)
         vector = _told(self, x, told, condition, 128)
         h = x.reshape(*x.shape[:-3], -1)
         for i, width in enumerate(self.widths):
             told_here = Dense(width, dtype=self.dtype, name=f"told_{i}")(vector)
             h = silu(Dense(width, dtype=self.dtype, name=f"layer_{i}")(h) + told_here)
-        return Dense(math.prod(x.shape[-3:]), zero=True, name="last")(h).reshape(x.shape)
+        return Dense(math.prod(x.shape[-3:]), zero=True, dtype=full(self.dtype), name="last")(h).reshape(x.shape)
 
 
 class SmallUNet(Net):
@@ -44,8 +45,8 @@ class SmallUNet(Net):
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
-        require(bool(self.widths) and min(self.widths) > 0, "widths > 0, one a level", self.widths)
         super().__post_init__()
+        require(bool(self.widths) and min(self.widths) > 0, "widths > 0, one a level", self.widths)
 
     @nn.compact
     def __call__(self, x: Array, told: Array, condition: object = None) -> Array:
@@ -64,7 +65,7 @@ class SmallUNet(Net):
         for level, width in reversed(list(enumerate(self.widths[:-1], 1))):
             h = doubled(Dense(4 * width, dtype=self.dtype, name=f"up_{level}")(h))
             h = block(f"up_{level}_block", jnp.concatenate([h, skips.pop()], -1), width)
-        return Conv(x.shape[-1], zero=True, name="last")(h)
+        return Conv(x.shape[-1], zero=True, dtype=full(self.dtype), name="last")(h)
 
 
 def doubled(x: Array) -> Array:
@@ -76,6 +77,5 @@ def doubled(x: Array) -> Array:
 
 def _told(net: MLP | SmallUNet, x: Array, told: Array, condition: object, width: int) -> Array:
     label, _ = parted(condition, net.classes is not None, text=False)
-    labels = 0 if net.classes is None else net.classes + 1
-    make = Conditioning(width, width, net.embedding, labels, net.dtype, name="told")
+    make = Conditioning(width, width, net.embedding, net.classes, dtype=net.dtype, name="told")
     return make(jnp.broadcast_to(told, x.shape[:-3]), label)

@@ -33,6 +33,9 @@ class Bytes:
 
     length: int = 64
 
+    def __post_init__(self) -> None:
+        require(self.length >= 2, "length >= 2", self.length)
+
     @property
     def count(self) -> int:
         return FIRST + 256
@@ -49,6 +52,8 @@ class Words:
     length: int = 16
 
     def __post_init__(self) -> None:
+        require(self.length >= 2, "length >= 2", self.length)
+        require(isinstance(self.vocabulary, tuple), "a tuple of words; Words.of makes one of texts", self.vocabulary)
         require(self.vocabulary == tuple(split(" ".join(self.vocabulary))), "words in small letters", self.vocabulary)
         require(len(set(self.vocabulary)) == len(self.vocabulary), "each word once", self.vocabulary)
 
@@ -108,14 +113,14 @@ class TextEncoder(Net):
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
-        require(min(self.count, self.width, self.heads) > 0 and self.depth >= 0, "count, width and heads > 0", self)
         super().__post_init__()
+        require(self.width % self.heads == 0, "a width that the heads divide", self)
 
     @nn.compact
     def __call__(self, tokens: Array) -> Text:
         tokens = jnp.asarray(tokens)
         mask = tokens != NOTHING
-        place = self.param("place", nn.initializers.normal(0.02), (tokens.shape[-1], self.width))
+        place = self.param("place", nn.initializers.normal(0.02), (tokens.shape[-1], self.width), jnp.float32)
         x = Embed(self.count, self.width, dtype=self.dtype, name="token")(tokens)
         x = x + jnp.broadcast_to(place, x.shape).astype(x.dtype)
         for i in range(self.depth):

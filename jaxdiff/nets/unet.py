@@ -17,6 +17,7 @@ from jaxdiff.nets.layers import (
     Net,
     Positional,
     downsample,
+    full,
     require,
     silu,
     upsample,
@@ -57,24 +58,26 @@ class ContractingPath(Net):
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
-        require(self.channels > 0 and self.blocks > 0, "channels > 0 and blocks > 0", self)
-        require(bool(self.multipliers) and min(self.multipliers) > 0, "multipliers > 0, one a level", self.multipliers)
+        super().__post_init__()
+        require(bool(self.multipliers) and min(self.widths) > 0, "multipliers > 0, one a level", self.multipliers)
         levels = range(len(self.multipliers))
         require(all(level in levels for level in self.attention), f"attention at levels of {levels}", self.attention)
-        require(0 <= self.dropout < 1, "0 <= dropout < 1", self.dropout)
         require(len(self.taps) in (2, 4) and sum(self.taps) > 0, "two or four taps", self.taps)
-        super().__post_init__()
+        require(
+            self.down_padding in ((0, 1), (1, 0), (1, 1)), "down_padding (0, 1), (1, 0) or (1, 1)", self.down_padding
+        )
 
     @property
     def widths(self) -> list[int]:
         """The channels of each level."""
         return [round(self.channels * multiplier) for multiplier in self.multipliers]
 
-    def told(self, x: Array, told: Array, label: Any = None, text: Text | None = None, labels: int = 0) -> Array:
-        """The vector of all it is told, of `labels` labels too."""
+    def told(self, x: Array, told: Array, label: Any = None, text: Text | None = None, **labels: Any) -> Array:
+        """The vector of all it is told."""
         divides(2 ** (len(self.multipliers) - 1), x)
-        noise_width, width = self.noise_width or self.channels, self.told_width or 4 * self.channels
-        vector = Conditioning(width, noise_width, self.embedding, labels, self.dtype, name="told")
+        noise_width = self.channels if self.noise_width is None else self.noise_width
+        width = 4 * self.channels if self.told_width is None else self.told_width
+        vector = Conditioning(width, noise_width, self.embedding, dtype=self.dtype, name="told", **labels)
         return vector(jnp.broadcast_to(told, x.shape[:-3]), label, text)
 
     def block(self, name: str, x: Array, told: Array, width: int, resample: Resample = None) -> Array:
@@ -84,7 +87,10 @@ class ContractingPath(Net):
         return res_block(*make, self.groups, self.epsilon, self.dtype, name=name)(x, told)
 
     def heads_of(self, width: int) -> int:
-        return width // self.head_channels if self.head_channels else self.heads
+        if self.head_channels is None:
+            return self.heads
+        require(width % self.head_channels == 0, f"head_channels that divide the {width} channels", self.head_channels)
+        return width // self.head_channels
 
     def attend(self, name: str, x: Array, text: Text | None) -> Array:
         """Attention to the pixels, then to the text."""
@@ -113,9 +119,12 @@ class ContractingPath(Net):
         if self.resample_in_block:
             x = self.block(f"down_{level}", x, told, width, "down")
         else:
-            x = Conv(width, 3, 2, self.down_padding, dtype=self.dtype, name=f"down_{level}")(x)
+            x = Conv(width, 2, self.down_padding, dtype=self.dtype, name=f"down_{level}")(x)
         if self.residual_input:
-            image = downsample(Conv(width, dtype=self.dtype, name=f"image_{level}")(image), self.taps)
+            edge = len(self.taps) // 2 - 1  # what lies outside is zero before the convolution, not between the two
+            image = jnp.pad(image, [(0, 0)] * (image.ndim - 3) + [(edge, edge)] * 2 + [(0, 0)])
+            image = Conv(width, dtype=self.dtype, name=f"image_{level}")(image)
+            image = downsample(image, self.taps, pad=False)
             x = image = scaled(x + image, math.sqrt(0.5))
         return x, image
 
@@ -139,14 +148,15 @@ class UNet(ContractingPath):
     attend_last: bool = False  # on the way up, attention after the last block of a level only
 
     def __post_init__(self) -> None:
-        require(self.classes is None or self.classes > 0, "classes > 0, or None", self.classes)
         super().__post_init__()
+        looks = bool(self.attention) or self.middle_attention
+        require(looks or not self.text, "attention at some level, to see the text", self.attention)
 
     @nn.compact
     def __call__(self, x: Array, told: Array, condition: object = None) -> Array:
-        out = self.out_channels or x.shape[-1]
+        out = x.shape[-1] if self.out_channels is None else self.out_channels
         label, text = parted(condition, self.classes is not None, self.text)
-        vector = self.told(x, told, label, text, 0 if self.classes is None else self.classes + self.null_label)
+        vector = self.told(x, told, label, text, classes=self.classes, null_label=self.null_label)
         skips = self.descend(x, vector, text)
         h = self.middle(skips[-1], vector, text)
         for level, width in reversed(list(enumerate(self.widths))):
@@ -157,8 +167,8 @@ class UNet(ContractingPath):
             if level > 0:
                 h = self.doubled(level, h, vector)
         # the answer in full precision, whatever came before
-        h = silu(GroupNorm(self.groups, self.epsilon, name="last_norm")(h))
-        return Conv(out, zero=True, name="last")(h)
+        h = silu(GroupNorm(self.groups, self.epsilon, full(self.dtype), name="last_norm")(h))
+        return Conv(out, zero=True, dtype=full(self.dtype), name="last")(h)
 
     def doubled(self, level: int, x: Array, told: Array) -> Array:
         width = x.shape[-1]
@@ -170,7 +180,7 @@ class UNet(ContractingPath):
 # Ho et al. 2020: 35,746,307 parameters
 DDPM_CIFAR10 = UNet(dropout=0.1)
 
-# Karras et al. 2022, for 32x32: DDPM++ and NCSN++
+# DDPM++ and NCSN++ (Song et al. 2021) for 32x32, in the form of Karras et al. 2022
 DDPMPP = UNet(
     multipliers=(2, 2, 2),
     blocks=4,
@@ -201,7 +211,9 @@ ADM_128 = ADM_64.clone(
 )
 
 # the small score network of VE tutorials, for 28x28
-SCORE = UNet(channels=32, multipliers=(1, 2, 4), blocks=1, attention=(), embedding=GaussianFourier(30.0))
+SCORE = UNet(
+    channels=32, multipliers=(1, 2, 4), blocks=1, attention=(), embedding=GaussianFourier(30.0), noise_width=256
+)
 
 # digits of 28x28, with labels
 DIGITS = UNet(channels=32, multipliers=(1, 2, 2), attention=(2,), groups=8, classes=10)
