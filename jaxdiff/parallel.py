@@ -32,12 +32,13 @@ class Devices:
 
 
 def keep_memory() -> None:
-    """On Linux, what this process frees stays its own, for the next step.
+    """What this process frees stays its own, for the next step. To be called before JAX does anything.
 
     On a CPU, XLA allocates the workspace of each call anew. glibc would get it from the system page by page each time,
-    which takes a sixth of a training step.
+    which takes a sixth of a training step; it keeps memory for the main thread only, so that one must do the work.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if mallopt is not None:  # Linux
         mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: which never shrinks
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
