@@ -208,7 +208,8 @@ def test_the_noise_level_can_be_left_untold():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     variables = started(net, x, 0.0)
     assert "noise_0" not in str(jax.tree.structure(variables))
-    np.testing.assert_array_equal(net.apply(variables, x, 0.0), net.apply(variables, x, 5.0))
+    apply = jax.jit(net.apply)
+    np.testing.assert_array_equal(apply(variables, x, 0.0), apply(variables, x, 5.0))
 
 
 def test_no_words_is_no_text():
@@ -223,7 +224,8 @@ def test_no_words_is_no_text():
     net = UNet(**SMALL, text=True)
     x = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
     variables = started(net, x, 0.0, text)
-    np.testing.assert_allclose(net.apply(variables, x, 0.0, changed), net.apply(variables, x, 0.0, text), atol=1e-5)
+    apply = jax.jit(net.apply)
+    np.testing.assert_allclose(apply(variables, x, 0.0, changed), apply(variables, x, 0.0, text), atol=1e-5)
 
 
 def test_tokens():
@@ -248,18 +250,19 @@ def test_it_overfits_eight_images(name):
     told = jnp.linspace(0.0, 30.0, 8)
     target = jax.nn.one_hot(jnp.arange(8), 10) if isinstance(net, Classifier) else noise
 
+    @jax.jit
     def loss(variables):
         return jnp.mean((net.apply(variables, x + noise, told, *twice) - target) ** 2)
 
     variables = started(net, x, told, *twice)
-    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 400))
+    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 150))
 
     def step(_, state):
         variables, moments = state
         updates, moments = optimizer.update(jax.grad(loss)(variables), moments)
         return optax.apply_updates(variables, updates), moments
 
-    trained, _ = jax.jit(lambda state: jax.lax.fori_loop(0, 400, step, state))((variables, optimizer.init(variables)))
+    trained, _ = jax.jit(lambda state: jax.lax.fori_loop(0, 150, step, state))((variables, optimizer.init(variables)))
     assert loss(trained) < loss(variables) / 100
 
 
@@ -315,7 +318,8 @@ def test_self_conditioning_hides_the_first_answer_from_half_in_training():
     blind = jax.jit(net.network.apply)(
         {"params": variables["params"]["network"]}, jnp.concatenate([x, 0 * x], -1), told
     )
-    seen = [net.apply(variables, x, told, rngs={"dropout": jax.random.key(i)}) for i in range(8)]
+    apply = jax.jit(lambda key: net.apply(variables, x, told, rngs={"dropout": key}))
+    seen = [apply(jax.random.key(i)) for i in range(8)]
     share = np.mean([np.abs(s - blind).max((1, 2, 3)) < 1e-4 for s in seen])
     assert 0.25 < share < 0.75
     # outside training the derivative goes through the first answer too
@@ -340,7 +344,7 @@ def test_it_starts_as_nothing():
     net = UNet(channels=32, multipliers=(1,), blocks=1, attention=(0,))
     x = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
     variables = jax.jit(net.init)(jax.random.key(1), x, 0.0)
-    assert not jnp.any(net.apply(variables, x, 0.0))
+    assert not jnp.any(jax.jit(net.apply)(variables, x, 0.0))
     params = variables["params"]
     for block in ("down_0_0", "middle_0", "up_0_1"):
         assert not jnp.any(params[block]["conv_1"]["kernel"])
@@ -437,15 +441,16 @@ def test_the_autoencoder_overfits_eight_images_and_its_codec_measures_them():
         keys = jax.random.split(jax.random.fold_in(jax.random.key(2), step), 8)
         return jnp.mean(jax.vmap(lambda key, x: loss(TINY.bind(variables), key, x))(keys, x))
 
-    optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, 600))
+    optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, 200))
 
     def step(i, state):
         variables, moments = state
         updates, moments = optimizer.update(jax.grad(mean_loss)(variables, i), moments)
         return optax.apply_updates(variables, updates), moments
 
-    trained, _ = jax.jit(lambda s: jax.lax.fori_loop(0, 600, step, s))((variables, optimizer.init(variables)))
+    trained, _ = jax.jit(lambda s: jax.lax.fori_loop(0, 200, step, s))((variables, optimizer.init(variables)))
 
+    @jax.jit
     def error(variables):
         return jnp.mean((TINY.apply(variables, x) - x) ** 2)
 
@@ -454,7 +459,7 @@ def test_the_autoencoder_overfits_eight_images_and_its_codec_measures_them():
     draws = jax.vmap(lambda key: codec.encode(x, key))(jax.random.split(jax.random.key(3), 200))
     np.testing.assert_allclose(draws.mean((0, 1, 2, 3)), 0, atol=0.02)
     np.testing.assert_allclose(draws.std((0, 1, 2, 3)), 1, atol=0.02)
-    np.testing.assert_allclose(codec.decode(codec.encode(x)), TINY.apply(trained, x), atol=1e-5)
+    np.testing.assert_allclose(jax.jit(codec.decode)(codec.encode(x)), jax.jit(TINY.apply)(trained, x), atol=1e-5)
     np.testing.assert_allclose(jax.vmap(codec.encode)(x), codec.encode(x), atol=1e-6)
     with pytest.raises(ValueError, match="at least one batch"):
         autoencoder.Codec.measured(TINY, trained, [])
