@@ -169,6 +169,14 @@ class Codec:
         z = latents.mean if key is None else latents.sample(key)
         return (z - jnp.broadcast_to(self.mean, z.shape)) / jnp.broadcast_to(self.deviation, z.shape)
 
+    def moments(self, x: Array) -> Array:
+        """Mean and deviation of the latents of an image, one after the other along the channels."""
+        latents = _latents(self.network, self.variables, x)
+        mean, deviation = latents.mean, jnp.exp(latents.log_variance / 2)
+        mean = mean - jnp.broadcast_to(self.mean, mean.shape)
+        both = jnp.concatenate([mean, deviation], -1)
+        return both / jnp.broadcast_to(jnp.tile(self.deviation, 2), both.shape)
+
     def decode(self, z: Array) -> Array:
         z = z * jnp.broadcast_to(self.deviation, z.shape) + jnp.broadcast_to(self.mean, z.shape)
         return jnp.asarray(self.network.apply(self.variables, z, method="decode"))

@@ -1,0 +1,34 @@
+"""Digits of 8x8 pixels, with labels: the smallest model worth looking at."""
+
+from jaxdiff.averages import Ema
+from jaxdiff.conditions import Labels
+from jaxdiff.data import Digits
+from jaxdiff.experiment import Config
+from jaxdiff.nets import UNet
+from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.process import CosineBetas, Discrete
+from jaxdiff.samplers import DDIM
+from jaxdiff.systems import Diffusion
+from jaxdiff.training import Training
+
+config = Config(
+    system=Diffusion(
+        network=UNet(channels=32, multipliers=(1, 2), blocks=1, attention=(1,), groups=8, classes=10),
+        process=Discrete(CosineBetas(1000)),
+        condition=Labels(10, drop=0.1),
+        sampler=DDIM(),
+        steps=30,
+        guidance_scale=2.0,
+        shown=80,
+    ),
+    data=Digits(),
+    batch_size=128,
+    training=Training(
+        steps=2000,
+        optimiser=Adam(2e-3, Schedule("cosine", warmup=100)),
+        averages=(Ema(0.995),),
+        log_every=50,
+        show_every=500,
+        save_every=500,
+    ),
+)

@@ -1,0 +1,120 @@
+"""Checkpoints of a training state by Orbax: written while training goes on, whole or not at all, checked when read.
+
+Each holds the state and its fingerprint, so that a file that changed on the disk is found out and not trained on.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from jax import lax
+from jaxtyping import Array, UInt32
+
+
+class Checkpoints:
+    """Those of one run. The last `keep` stay, and if `keep_every` is given those of every so many steps, for ever."""
+
+    def __init__(self, folder: Path, keep: int = 3, keep_every: int | None = None):
+        self.folder = folder.absolute()
+        self._options = ocp.CheckpointManagerOptions(max_to_keep=keep, keep_period=keep_every)
+        self._manager = ocp.CheckpointManager(self.folder, options=self._options)
+
+    @property
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: Any) -> None:
+        """Returns as soon as the state is copied; the disk is written meanwhile."""
+        if step not in self._manager.all_steps():
+            item = {"state": state, "fingerprint": fingerprint(state)}
+            self._manager.save(step, args=ocp.args.StandardSave(item), force=True)
+
+    def restore(self, like: Any, step: int | None = None) -> Any:
+        """The state of one step, in the shapes and on the devices of `like`."""
+        step = self.steps[-1] if step is None and self.steps else step
+        if step not in self.steps:
+            has = f"it has {', '.join(map(str, self.steps))}" if self.steps else "it has none"
+            raise ValueError(f"{self.folder} has no checkpoint of step {step}: {has}")
+        like = {"state": like, "fingerprint": jax.eval_shape(fingerprint, like)}
+        try:
+            item = self._manager.restore(step, args=ocp.args.StandardRestore(like))
+        except Exception as error:  # whatever Orbax and its parsers make of a broken file
+            raise DamagedError(f"checkpoint {self.folder / str(step)} cannot be read ({_first_line(error)})") from error
+        if not bool(jnp.all(item["fingerprint"] == fingerprint(item["state"]))):
+            raise DamagedError(f"checkpoint {self.folder / str(step)} is not what was written: a file has changed")
+        return item["state"]
+
+    def restore_newest(self, like: Any, warn: Callable[[str], None]) -> tuple[int, Any] | None:
+        """The newest that can be read, and its step; None if there are none. DamagedError newer ones are set aside."""
+        damaged: dict[int, DamagedError] = {}
+        for step in reversed(self.steps):
+            try:
+                state = self.restore(like, step)
+            except DamagedError as error:
+                damaged[step] = error
+                continue
+            for late, reason in damaged.items():
+                warn(f"{reason}; it is now {self._set_aside(late).name}, and the run goes on from step {step}")
+            return step, state
+        if damaged:
+            raise DamagedError(f"no checkpoint can be read: {next(iter(damaged.values()))}; --restart starts over")
+        return None
+
+    def _set_aside(self, step: int) -> Path:
+        self._manager.close()
+        aside = unused(self.folder / f"damaged_{step}")
+        os.replace(self.folder / str(step), aside)
+        self._manager = ocp.CheckpointManager(self.folder, options=self._options)
+        return aside
+
+    def close(self) -> None:
+        """Waits until everything is on the disk."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+class DamagedError(ValueError):
+    """A checkpoint that cannot be read, or is not what was written."""
+
+
+def unused(path: Path) -> Path:
+    """This path, or the first of path_2, path_3, ... that is not there."""
+    number, free = 2, path
+    while free.exists():
+        number, free = number + 1, path.with_name(f"{path.name}_{number}")
+    return free
+
+
+def free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+@jax.jit
+def fingerprint(tree: Any) -> UInt32[Array, "leaves"]:
+    """A number for each array, of whole numbers alone: the same on any devices, however the array is divided."""
+
+    def one(leaf: Array) -> Array:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        words = _words(leaf).reshape(-1)
+        place = 2 * lax.iota(jnp.uint32, words.size) + 1
+        return jnp.sum((words ^ (words >> 15)) * (place ^ (place << 7)), dtype=jnp.uint32)
+
+    return jnp.stack([one(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def _words(leaf: Array) -> Array:
+    """Its bits, in words of at most 32."""
+    if leaf.dtype == bool:
+        return leaf.astype(jnp.uint32)
+    size = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
+    return lax.bitcast_convert_type(leaf, size).astype(jnp.uint32)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error).strip() else ''}"

@@ -1,0 +1,116 @@
+"""What a model is told beside the noise level: a label, or a prompt in words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from jaxdiff.data import Examples
+from jaxdiff.nets.text import Bytes, Words
+
+
+class Condition(Protocol):
+    @property
+    def drop(self) -> float:
+        """How often it is replaced by the null condition in training."""
+
+    @property
+    def null(self) -> Any:
+        """The condition that says nothing."""
+
+    def fields(self, examples: Examples) -> dict[str, np.ndarray]:
+        """What a batch must hold for it: arrays with one row an example."""
+
+    def pick(self, key: Array, example: dict[str, Array]) -> Any:
+        """The condition of one example."""
+
+    def rows(self, count: int) -> tuple[Any, list[str]]:
+        """Conditions for a picture of `count` images, and what each says."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The class of the image, one of 0 .. classes - 1; `classes` stands for none."""
+
+    classes: int = 10
+    drop: float = 0.0
+    names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.classes > 0, "classes > 0", self)
+        _require(0 <= self.drop < 1, "0 <= drop < 1", self)
+        _require(self.names is None or len(self.names) == self.classes, "a name for each class", self)
+
+    @property
+    def null(self) -> np.ndarray:
+        return np.int32(self.classes)  # type: ignore[return-value]
+
+    def fields(self, examples: Examples) -> dict[str, np.ndarray]:
+        return {"label": labels_of(examples, self.classes)}
+
+    def pick(self, key: Array, example: dict[str, Array]) -> Any:
+        return example["label"]
+
+    def rows(self, count: int) -> tuple[Any, list[str]]:
+        labels = np.arange(count, dtype=np.int32) % self.classes
+        return labels, [self.name(int(label)) for label in labels]
+
+    def name(self, label: int) -> str:
+        return str(label) if self.names is None else self.names[label]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A text: the captions of the images, or their class put into a template, another one each time."""
+
+    tokens: Words | Bytes
+    templates: tuple[str, ...] = ("{}",)
+    drop: float = 0.0
+    shown: tuple[str, ...] = ()  # prompts for the pictures
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.drop < 1, "0 <= drop < 1", self)
+        fits = bool(self.templates) and all("{}" in template for template in self.templates)
+        _require(fits, "templates with {} in them, where the class goes", self.templates)
+
+    @property
+    def null(self) -> np.ndarray:
+        return self.tokens("")
+
+    def fields(self, examples: Examples) -> dict[str, np.ndarray]:
+        if examples.captions is not None:
+            return {"tokens": self._written([examples.captions])}
+        classes = examples.classes
+        _require(classes is not None and examples.labels is not None, "captions or classes in the data", classes)
+        texts = [[template.format(name) for name in classes or ()] for template in self.templates]
+        return {"tokens": self._written(texts)[examples.labels]}
+
+    def _written(self, texts: Sequence[Sequence[str]]) -> np.ndarray:  # [examples or classes, ways to say it, length]
+        small = np.uint16 if self.tokens.count < 2**16 else np.int32
+        return np.stack([[self.tokens(text) for text in way] for way in texts], axis=1).astype(small)
+
+    def pick(self, key: Array, example: dict[str, Array]) -> Any:
+        tokens = example["tokens"].astype(np.int32)
+        return tokens[jax.random.randint(key, (), 0, len(tokens))]
+
+    def rows(self, count: int) -> tuple[Any, list[str]]:
+        texts = [(self.shown or ("",))[i % len(self.shown or ("",))] for i in range(count)]
+        return np.stack([self.tokens(text) for text in texts]), texts
+
+
+def labels_of(examples: Examples, classes: int) -> np.ndarray:
+    """The labels of a dataset, if the model knows them all."""
+    if examples.labels is None:
+        raise ValueError("the model is told labels, and the data has none: use data with labels, or no condition")
+    most = int(examples.labels.max())
+    if most >= classes:
+        raise ValueError(f"the data has labels up to {most}, the model knows classes={classes}: it needs {most + 1}")
+    return examples.labels
+
+
+def _require(legal: bool, what: str, got: object) -> None:
+    if not legal:
+        raise ValueError(f"needs {what}, got {got!r}")

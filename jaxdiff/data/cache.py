@@ -1,0 +1,168 @@
+"""Decode once, keep the pixels on the disk, and map them into memory from then on.
+
+The cache is in $JAXDIFF_CACHE, or $XDG_CACHE_HOME/jaxdiff, or ~/.cache/jaxdiff. Each entry is a folder named by a hash
+of all that its pixels depend on, so it never goes stale; any of them may be deleted at any time. Where the pixels are
+not kept, which records can be read still is, so that the number of examples is known at once the next time.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import PIL
+from tqdm import tqdm
+
+from jaxdiff.data.examples import Cache, Images
+from jaxdiff.data.records import Chunk, Decoded, Records, survey
+
+_VERSION = 1  # of the way in which images are decoded and kept
+_ABOUT, _NUMBERS, _LABELS, _IMAGES = "about.json", "numbers.npy", "labels.npy", "images.npy"
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What is known of records once all of them were decoded."""
+
+    numbers: np.ndarray  # of the readable ones
+    images: Images
+    labels: np.ndarray | None
+    unreadable: tuple[tuple[str, str], ...]
+
+
+def folder() -> Path:
+    """Where the cache is."""
+    above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("JAXDIFF_CACHE") or Path(above) / "jaxdiff").absolute()
+
+
+def stored(records: Records, cache: Cache) -> Stored:
+    """The records decoded: mapped from the cache, or decoded when asked for.
+
+    `cache` True keeps the pixels, False does not, "auto" does if they take at most a quarter of the free disk.
+    """
+    if cache not in (True, False, "auto"):
+        raise ValueError(f'cache must be True, False or "auto", got {cache!r}')
+    with_pixels, without = folder() / _key(records), folder() / f"{_key(records)}-index"
+    keep = cache is True or (cache == "auto" and (with_pixels.exists() or _fits(records)))
+    for entry in (with_pixels,) if keep else (without, with_pixels):
+        found = _load(entry, records, keep)
+        if found is not None:
+            return found
+    entry = with_pixels if keep else without
+    try:
+        with _alone(entry):
+            found = _load(entry, records, keep)  # another process may have made it meanwhile
+            if found is None:
+                _write(entry, records, keep)
+                found = _load(entry, records, keep)
+    except OSError as error:
+        if cache is True:
+            raise ValueError(f"cannot write to the cache, {error}: set JAXDIFF_CACHE to a folder that can be") from None
+        found = _unstored(records, error)
+    if found is None:
+        raise ValueError(f"{entry} was damaged as soon as it was written: delete it, and look at the disk")
+    return found
+
+
+def _key(records: Records) -> str:
+    told = json.dumps([_VERSION, PIL.__version__, records.identity, records.shape])
+    title = "".join(c if c.isalnum() else "-" for c in records.title)
+    return f"{title[:40]}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+
+
+def _fits(records: Records) -> bool:
+    place = folder()
+    while not place.exists():
+        place = place.parent
+    return 4 * int(np.prod(records.shape)) <= shutil.disk_usage(place).free
+
+
+def _load(entry: Path, records: Records, pixels: bool) -> Stored | None:
+    """An entry, if it is there and whole."""
+    try:
+        about = json.loads((entry / _ABOUT).read_bytes())
+        numbers = np.load(entry / _NUMBERS)
+        labels = np.load(entry / _LABELS) if (entry / _LABELS).exists() else None
+        images = np.load(entry / _IMAGES, mmap_mode="r") if pixels else Decoded(records, numbers)
+        unreadable = tuple((str(name), str(reason)) for name, reason in about["unreadable"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return Stored(numbers, images, labels, unreadable)
+
+
+def _write(entry: Path, records: Records, pixels: bool) -> None:
+    """Made beside its place and moved there when all of it is written. To be called alone."""
+    new = entry.with_name(f"{entry.name}.part")
+    for leftover in (new, entry):  # of a killed process; damaged
+        shutil.rmtree(leftover, ignore_errors=True)
+    new.mkdir()
+    try:
+        if pixels:
+            with open(new / _IMAGES, "wb") as file:
+                _header(file, records.shape)
+                numbers, labels, unreadable = _collect(records, lambda chunk: file.write(chunk.images.data))
+                file.seek(0)
+                _header(file, (len(numbers), *records.shape[1:]))
+        else:
+            numbers, labels, unreadable = _collect(records)
+        np.save(new / _NUMBERS, numbers)
+        if labels is not None:
+            np.save(new / _LABELS, labels)
+        about = {"of": records.title, "shape": records.shape, "unreadable": unreadable}
+        (new / _ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+        new.rename(entry)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    """Of an .npy file; numpy leaves room for its first number to change."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def _collect(
+    records: Records, keep: Callable[[Chunk], object] = lambda chunk: None
+) -> tuple[np.ndarray, np.ndarray | None, list[tuple[str, str]]]:
+    """Decodes all: numbers of the readable, their labels, and the others. Only `keep` sees the images."""
+    numbers, labels, unreadable = [], [], []
+    with tqdm(total=records.shape[0], desc=f"decoding {records.title}", unit=" images", disable=None) as bar:
+        for chunk in survey(records):
+            keep(chunk)
+            numbers.append(chunk.numbers)
+            labels.append(chunk.labels)
+            unreadable += chunk.unreadable
+            bar.update(len(chunk.numbers) + len(chunk.unreadable))
+    known = [some for some in labels if some is not None]
+    return np.concatenate(numbers), np.concatenate(known) if known else None, unreadable
+
+
+def _unstored(records: Records, error: OSError) -> Stored:
+    warnings.warn(
+        f"cannot write to the cache, {error}: images are decoded anew each time they are asked for; set JAXDIFF_CACHE "
+        f"to a folder that can be written",
+        stacklevel=4,
+    )
+    numbers, labels, unreadable = _collect(records)
+    return Stored(numbers, Decoded(records, numbers), labels, tuple(unreadable))
+
+
+@contextlib.contextmanager
+def _alone(entry: Path) -> Iterator[None]:
+    """Among processes that would write this entry; a lock ends with its process."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with open(entry.with_name(f"{entry.name}.lock"), "w") as lock:
+        try:
+            import fcntl
+        except ImportError:  # Windows: two processes may get in each other's way, with an error
+            yield
+            return
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,56 @@
+"""What a source gives, and what a source is."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+Cache = bool | Literal["auto"]
+
+
+class Images(Protocol):
+    """n images in memory, on the disk, or decoded when asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, height, width, channels)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """uint8 [rows, height, width, channels]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """All examples of a data set, by number."""
+
+    images: Images
+    labels: np.ndarray | None = None  # int32 [n]
+    classes: tuple[str, ...] | None = None  # what the labels mean
+    captions: tuple[str, ...] | None = None
+    unreadable: tuple[tuple[str, str], ...] = ()  # files left out, and why
+
+    def __post_init__(self) -> None:
+        for name, values in (("labels", self.labels), ("captions", self.captions)):
+            if values is not None and len(values) != len(self.images):
+                raise ValueError(f"needs one of {name} for each of {len(self.images)} images, got {len(values)}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where examples come from: a frozen dataclass."""
+
+    def open(self, cache: Cache = "auto") -> Examples:
+        """The examples. `cache` is whether decoded images may be kept on the disk, see `jaxdiff.data.cache`."""
+
+
+def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Of a size, which is a number if they are equal."""
+    pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if len(pair) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in pair):
+        raise ValueError(f"size must be a whole number of pixels above 0, or (height, width), got {size!r}")
+    return pair[0], pair[1]

@@ -1,0 +1,245 @@
+"""A folder of image files."""
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, Protocol
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+
+from jaxdiff.data.cache import stored
+from jaxdiff.data.examples import Cache, Examples, height_and_width
+from jaxdiff.data.records import Loaded
+from jaxdiff.images import decode, extensions, fit
+
+_CSV = "labels.csv"
+_SPLITS = {"train", "training", "val", "valid", "validation", "test"}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """All image files in a folder and those below it, each cut to `size` about its centre.
+
+    `path` is the folder; or a .zip file, or a folder within one, such as `images.zip/train`. Files are told by their
+    names' extensions, in any case, but read as what they are. Hidden files and others are passed over.
+
+    `labels`: "folders": the folders just below `path` are the classes, in the order of their names. A .csv file: its
+    columns are file, label and caption (the last or both of these), and the examples are its rows; labels are whole
+    numbers from 0, or names, numbered in their order. "none". "auto": `labels.csv` if the folder has one, else folders
+    if no image lies outside of these.
+
+    Files that cannot be read are left out, listed in `Examples.unreadable`; or refused, if `strict`.
+    """
+
+    path: str
+    size: int | tuple[int, int] = 128  # or (height, width)
+    channels: int = 3
+    labels: str = "auto"
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", str(self.path))
+        object.__setattr__(self, "labels", str(self.labels))
+        height_and_width(self.size)
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels must be 1 (gray) or 3 (colour), got {self.channels!r}")
+        if self.labels not in ("auto", "none", "folders") and not self.labels.lower().endswith(".csv"):
+            raise ValueError(f'labels must be "auto", "none", "folders" or a path ending in .csv, got {self.labels!r}')
+
+    def open(self, cache: Cache = "auto") -> Examples:
+        place = _place(Path(self.path))
+        listed = _listed(place, self.labels, self.path)
+        shape = (len(listed.names), *height_and_width(self.size), self.channels)
+        found = stored(_Files(place, listed.names, shape), cache)
+        first = "; ".join(f"{name}: {reason}" for name, reason in found.unreadable[:1])
+        if self.strict and first:
+            raise ValueError(f"{self.path} has {len(found.unreadable)} files that cannot be read, {first}")
+        if len(found.numbers) == 0:
+            raise ValueError(f"{self.path} has no file that can be read, {first}")
+        labels = None if listed.labels is None else listed.labels[found.numbers]
+        captions = None if listed.captions is None else tuple(listed.captions[i] for i in found.numbers)
+        return Examples(found.images, labels, listed.classes, captions, found.unreadable)
+
+
+class _Place(Protocol):
+    """Where files are. A name is the path below it, with /."""
+
+    @property
+    def where(self) -> str: ...
+
+    def names(self) -> Iterator[str]:
+        """Of all files that are not hidden."""
+
+    def stamp(self, name: str) -> str:
+        """Changes with the file."""
+
+    def read(self, name: str) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class _Directory:
+    root: Path
+
+    @property
+    def where(self) -> str:
+        return str(self.root)
+
+    def names(self) -> Iterator[str]:
+        seen = set()
+        for above, below, names in os.walk(self.root, followlinks=True):
+            real = os.path.realpath(above)
+            below[:] = [] if real in seen else [name for name in below if not name.startswith(".")]
+            if real not in seen:  # links may go round
+                seen.add(real)
+                folder = Path(above).relative_to(self.root)
+                yield from ((folder / name).as_posix() for name in names if not name.startswith("."))
+
+    def stamp(self, name: str) -> str:
+        try:
+            status = os.stat(self.root / name)
+        except OSError as error:  # a link to nothing
+            return str(error)
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+
+@dataclass(frozen=True)
+class _Zip:
+    archive: ZipFile
+    root: str  # within it: "" or ends in /
+
+    @property
+    def where(self) -> str:
+        return f"{self.archive.filename}/{self.root}"
+
+    def names(self) -> Iterator[str]:
+        for name in self.archive.namelist():
+            below = name.removeprefix(self.root)
+            hidden = any(part.startswith((".", "__MACOSX")) for part in below.split("/"))
+            if name.startswith(self.root) and not name.endswith("/") and not hidden:
+                yield below
+
+    def stamp(self, name: str) -> str:
+        entry = self.archive.getinfo(self.root + name)
+        return f"{entry.file_size} {entry.CRC}"
+
+    def read(self, name: str) -> bytes:
+        return self.archive.read(self.root + name)
+
+
+def _place(path: Path) -> _Place:
+    if path.is_dir():
+        return _Directory(path.resolve())
+    for archive in (path, *path.parents):
+        if archive.suffix.lower() == ".zip" and archive.is_file():
+            below = path.relative_to(archive).as_posix()
+            try:
+                return _Zip(ZipFile(archive.resolve()), "" if below == "." else f"{below}/")
+            except BadZipFile as error:
+                raise ValueError(f"{archive} is damaged: {error}") from None
+    what = "is a file, neither a folder nor a .zip" if path.is_file() else "is not there"
+    raise ValueError(f"{path} {what}: path must be a folder of images")
+
+
+class _Listed(NamedTuple):
+    """The files of the examples, and what is known of each."""
+
+    names: Sequence[str]
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] | None = None
+    captions: Sequence[str] | None = None
+
+
+def _listed(place: _Place, labels: str, path: str) -> _Listed:
+    """`labels` as in `Folder`, `path` for messages."""
+    everything = sorted(place.names())
+    if labels.lower().endswith(".csv"):
+        if not Path(labels).is_file():
+            raise ValueError(f"{labels} is not there: labels must be the path of a .csv file")
+        return _rows(Path(labels).read_bytes(), everything, labels)
+    if labels == "auto" and _CSV in everything:
+        return _rows(place.read(_CSV), everything, _CSV)
+    known = extensions()
+    names = [name for name in everything if PurePosixPath(name).suffix.lower() in known]
+    if not names:
+        raise ValueError(f"{path} has no image files, such as .jpg or .png, among its {len(everything)} files")
+    outside = [name for name in names if "/" not in name]
+    if labels == "none" or (labels == "auto" and outside):
+        return _Listed(names)
+    if outside:
+        raise ValueError(f'{path} has images outside of the folders that name classes, {outside[0]}: labels="none"?')
+    folders = [name.split("/")[0] for name in names]
+    classes = tuple(sorted(set(folders)))
+    if labels == "auto" and {name.lower() for name in classes} <= _SPLITS:
+        raise ValueError(f"{path} holds {' and '.join(classes)}: name one, {path}/{classes[0]}, or say what labels are")
+    return _Listed(names, _numbered(folders, classes), classes)
+
+
+def _numbered(values: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([number[value] for value in values], np.int32)
+
+
+def _rows(data: bytes, files: Sequence[str], path: str) -> _Listed:
+    """What the .csv file at `path` says of these files."""
+    try:
+        table = csv.DictReader(io.StringIO(data.decode("utf-8-sig")), strict=True, restval="")
+        rows = list(table)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a table in UTF-8: {error}") from None
+    columns = set(table.fieldnames or ())
+    if "file" not in columns or not columns & {"label", "caption"} or not rows:
+        raise ValueError(f"{path} needs a first row that says file,label or file,label,caption, and further rows")
+    names = [row["file"] for row in rows]
+    missing = set(names) - set(files)
+    if missing:
+        raise ValueError(f"{path} lists {len(missing)} files that are not there, {min(missing)!r} for one")
+    captions = [row["caption"] for row in rows] if "caption" in columns else None
+    if "label" not in columns:
+        return _Listed(names, captions=captions)
+    labels = [row["label"].strip() for row in rows]
+    if "" in labels:
+        raise ValueError(f"{path} gives no label to {names[labels.index('')]!r}: needs one in each row")
+    if all(label.isdecimal() for label in labels):
+        largest = max(map(int, labels))
+        if largest >= 2**16:
+            raise ValueError(f"{path} has a label {largest}: a label must be below 65536, or a name")
+        return _Listed(names, np.array(labels, np.int32), tuple(map(str, range(largest + 1))), captions)
+    classes = tuple(sorted(set(labels)))
+    return _Listed(names, _numbered(labels, classes), classes, captions)
+
+
+@dataclass(frozen=True, eq=False)
+class _Files:
+    """Image files as records."""
+
+    place: _Place
+    names: Sequence[str]
+    shape: tuple[int, int, int, int]
+
+    @property
+    def title(self) -> str:
+        return Path(self.place.where).name
+
+    @property
+    def identity(self) -> str:
+        return "\n".join([self.place.where, *(f"{name} {self.place.stamp(name)}" for name in self.names)])
+
+    def name(self, number: int) -> str:
+        return self.names[number]
+
+    def load(self, numbers: Sequence[int]) -> tuple[list[Loaded], None]:
+        return [self._image(self.names[number]) for number in numbers], None
+
+    def _image(self, name: str) -> Loaded:
+        height, width, channels = self.shape[1:]
+        try:
+            return fit(decode(self.place.read(name), channels, (height, width)), height, width)
+        except (OSError, ValueError, BadZipFile) as error:
+            return ValueError(str(error))

@@ -1,0 +1,364 @@
+"""An experiment is a config in a folder: it can be begun, continued, looked at without running, and sampled from."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff import (
+    augment,
+    averages,
+    conditions,
+    denoise,
+    grids,
+    interop,
+    latents,
+    losses,
+    optimisers,
+    process,
+    samplers,
+    systems,
+    training,
+)
+from jaxdiff import config as configs
+from jaxdiff.augment import Augment
+from jaxdiff.checkpoint import Checkpoints, free_bytes, unused
+from jaxdiff.data import Batches, Digits, Examples, Source, arrays, digits, folder, tfds
+from jaxdiff.logbook import Logbook, locked
+from jaxdiff.loop import train
+from jaxdiff.nets import autoencoder, blocks, classifier, dit, layers, small, text, unet
+from jaxdiff.parallel import Trainer, gathered, is_first
+from jaxdiff.systems import System
+from jaxdiff.training import State, Training, train_step
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that can be chosen."""
+
+    system: System
+    data: Source = Digits()
+    held_out: Source | None = None  # images that are not trained on, for pictures and accuracies
+    batch_size: int = 128
+    augment: Augment = Augment()
+    training: Training = Training()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32 or self.batch_size < 1:
+            raise ValueError(f"needs 0 <= seed < 2^32 and batch_size >= 1, got {self.seed} and {self.batch_size}")
+        if self.batch_size % self.training.accumulate:
+            raise ValueError(f"needs a batch_size that accumulate={self.training.accumulate} divides")
+
+
+# All that a config kept beside a checkpoint may be made of: nothing else is ever looked up.
+VOCABULARY = configs.Vocabulary(
+    [
+        *(process, denoise, samplers, grids, losses, conditions, systems, optimisers, averages, augment, training),
+        *(unet, small, dit, autoencoder, classifier, text, blocks, layers),
+        *(arrays, digits, folder, tfds),
+        sys.modules[__name__],
+    ],
+    [
+        *(denoise.data, denoise.noise, denoise.velocity, denoise.score, denoise.flow, denoise.unscaled),
+        *(denoise.time, denoise.index, denoise.log_sigma, denoise.quarter_log_sigma, denoise.quarter_log_snr),
+        *(losses.simple, losses.uniform, losses.likelihood, losses.steps, losses.absolute, losses.squared),
+    ],
+)
+
+# What may be another when a run is continued: it changes when things are written and shown, not what is learnt.
+FREE = (
+    *(f"training.{name}" for name in ("steps", "steps_per_call", "placing", "log_every", "show_every", "save_every")),
+    *(f"training.{name}" for name in ("keep", "keep_every", "patience", "wandb")),
+    *(f"system.{name}" for name in ("sampler", "grid", "steps", "guidance_scale", "clip", "shown")),
+    *("held_out", "data.path"),
+)
+
+
+class Experiment:
+    """One run: its config, its folder, and what follows from them."""
+
+    def __init__(self, config: Config, folder: Path):
+        self.config, self.folder = config, folder
+
+    @cached_property
+    def examples(self) -> Examples:
+        return self.config.data.open()
+
+    @cached_property
+    def held_out(self) -> Examples:
+        return self.examples if self.config.held_out is None else self.config.held_out.open()
+
+    @cached_property
+    def codec(self) -> Any:
+        """Of a latent model: kept in the folder, so that the run needs no other."""
+        name = getattr(self.config.system, "codec", None)
+        if name is None:
+            return None
+        own = self.folder / "codec"
+        if own.is_dir():
+            return interop.read_codec(own)
+        codec = codec_of(Path(name), self.examples)
+        if self.folder.is_dir():
+            interop.write_codec(own, codec)
+        return codec
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what the network sees."""
+        image = tuple(self.examples.images.shape[1:])
+        if self.codec is None:
+            return image
+        return tuple(jax.eval_shape(self.codec.encode, jax.ShapeDtypeStruct(image, jnp.float32)).shape)
+
+    def fields(self) -> dict[str, Any]:
+        """What a batch holds."""
+        own = self.config.system.fields(self.examples)
+        if self.codec is None or getattr(self.config.system, "encode", "once") != "once":
+            return {"image": self.examples.images, **own}
+        return {"moments": latents.moments_of(self.codec, self.examples, self.folder / "latents.npy"), **own}
+
+    @cached_property
+    def state_shapes(self) -> State:
+        return jax.eval_shape(self._start, self.config.seed)
+
+    def _start(self, seed: Any) -> State:
+        key = jax.random.key(seed, impl="threefry2x32")
+        params = self.config.system.start(jax.random.fold_in(key, 0), self.shape)
+        return State.start(params, self.config.training, jax.random.fold_in(key, 1))
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        trainer = Trainer(self.config.training.placing, bytes_of(self.state_shapes))
+        trainer.check_batch(self.config.batch_size)
+        return trainer
+
+    def batches(self) -> Batches:
+        part, parts = jax.process_index(), jax.process_count()
+        return Batches(self.fields(), self.config.batch_size, self.config.seed, part, parts)
+
+    def step(self) -> Any:
+        """The training step (state, constants, batches) -> state, not yet compiled."""
+        objective = partial(self.config.system.loss, self.config.augment)
+        return train_step(objective, self.config.training, self.config.batch_size, self.trainer, self.state_shapes)
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def train(self, restart: bool = False) -> str | None:
+        """Trains to the end, from the newest checkpoint if there is one. The signal that stopped it, if one did."""
+        with prepared(self.folder, restart), contextlib.ExitStack() as closing:
+            self._check_continues()
+            trainer, training = self.trainer, self.config.training
+            batches = self.batches()
+            self._check_space()
+            checkpoints = Checkpoints(self.folder / "checkpoints", training.keep, training.keep_every)
+            closing.callback(checkpoints.close)
+            state = self._begin(checkpoints)
+            self._write_config()
+            at = int(state.step)
+            if at >= training.steps:
+                say(f"{self.folder} is trained to its end, step {at}: training.steps={2 * at} would go on")
+                return None
+            logbook = None
+            if is_first():
+                logbook = Logbook(self.folder, at, training.steps, self._wandb())
+                closing.callback(logbook.close)
+                self._tell(at, logbook.say)
+            constants = trainer.devices.replicate(self.codec)
+            ahead = batches.ahead(at, training.steps, training.steps_per_call)
+            if training.steps_per_call == 1:
+                ahead = (jax.tree.map(lambda leaf: leaf[None], batch) for batch in ahead)
+            state, stopped = train(
+                state,
+                self.step(),
+                constants,
+                ahead,
+                training,
+                trainer,
+                checkpoints,
+                logbook,
+                self.picture,
+                self.config.batch_size,
+                batches.steps_per_epoch,
+            )
+        return stopped
+
+    def _begin(self, checkpoints: Checkpoints) -> State:
+        shardings = self.trainer.shardings(self.state_shapes)
+        like = jax.tree.map(partial(jax.ShapeDtypeStruct.update), self.state_shapes)
+        like = jax.tree.map(lambda leaf, sharding: leaf.update(sharding=sharding), like, shardings)
+        restored = checkpoints.restore_newest(like, warn)
+        return jax.jit(self._start, out_shardings=shardings)(self.config.seed) if restored is None else restored[1]
+
+    def picture(self, state: State) -> np.ndarray:
+        params = gathered(state.ema[0])
+        return self.config.system.picture(params, self.codec, self.shape, self.held_out)
+
+    def _check_continues(self) -> None:
+        path = self.folder / "config.json"
+        if path.exists():
+            changed = [c for c in configs.differences(read_config(self.folder), self.config) if not _is_free(c[0])]
+            if changed:
+                fields = ", ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changed[:5])
+                raise ValueError(
+                    f"the run in {self.folder} cannot go on with another config ({fields}): "
+                    f"give these back, take another --workdir, or --restart to set the old run aside"
+                )
+
+    def _check_space(self) -> None:
+        need, free = 2 * bytes_of(self.state_shapes), free_bytes(self.folder)
+        if free < need:
+            raise ValueError(f"{self.folder} has {gigabytes(free)} of space left, checkpoints need {gigabytes(need)}")
+
+    def _write_config(self) -> None:
+        if is_first():
+            write(
+                self.folder / "config.json",
+                json.dumps(configs.to_data(self.config, VOCABULARY), indent=1, allow_nan=False),
+            )
+            left_out = "".join(f"{name}: {why}\n" for name, why in self.examples.unreadable)
+            if left_out:
+                write(self.folder / "unreadable.txt", left_out)
+
+    def _tell(self, at: int, tell: Callable[[str], None]) -> None:
+        count, begins = len(self.examples), f"goes on from step {at}" if at else "begins"
+        where = f"{len(self.trainer.devices.devices)} {jax.devices()[0].platform} device(s), {self.trainer.placing}"
+        tell(f"{self.folder} {begins}: {count:,} images, {parameters(self.state_shapes):,} parameters, {where}")
+        if self.examples.unreadable:
+            left_out, path = len(self.examples.unreadable), self.folder / "unreadable.txt"
+            tell(f"{left_out} files could not be read and are left out: {path} lists them")
+
+    def _wandb(self) -> Any:
+        if self.config.training.wandb is None:
+            return None
+        try:
+            import wandb
+        except ImportError:
+            raise ValueError("training.wandb needs Weights & Biases: pip install wandb, or leave it out") from None
+        data = configs.to_data(self.config, VOCABULARY)
+        return wandb.init(
+            project=self.config.training.wandb, name=self.folder.name, dir=self.folder, config=data, resume="allow"
+        )
+
+    # --- without training -------------------------------------------------------------------------------------------
+
+    def dry_run(self) -> str:
+        """What a run would be: its config, and what the compiler says of one step on one device."""
+        config, state, images = self.config, self.state_shapes, self.examples.images
+        batch = {name: jax.ShapeDtypeStruct(leaf[None].shape, leaf.dtype) for name, leaf in self.batches()[0].items()}
+        step = Experiment(replace(config, training=replace(config.training, placing="jit")), self.folder).step()
+        with jax.default_matmul_precision("highest"):  # convolutions as written, not in fewer multiplications
+            cost = step.lower(state, self.codec, batch).cost_analysis()
+        memory = step.lower(state, self.codec, batch).compile().memory_analysis()
+        steps, devices = len(images) / config.batch_size, self.trainer.devices.devices
+        facts = {
+            "images": f"{len(images):,} of {'x'.join(map(str, images.shape[1:]))}",
+            "parameters": f"{parameters(state):,}",
+            "one step": f"{cost['flops'] / 1e9:.4g} GFLOP, {cost['bytes accessed'] / 1e9:.3g} GB moved",
+            "state": f"{gigabytes(bytes_of(state))}, and {gigabytes(memory.temp_size_in_bytes)} while it works",
+            "an epoch": f"{steps:.1f} steps; the run is {config.training.steps / steps:.1f} epochs",
+            "devices": f"{len(devices)} {devices[0].platform}, {self.trainer.placing}",
+            "folder": f"{self.folder}, {'there already' if (self.folder / 'config.json').exists() else 'new'}",
+        }
+        return "\n".join([configs.show(config), "", *(f"{name:12}{fact}" for name, fact in facts.items())])
+
+
+def opened(folder: Path) -> Experiment:
+    """A run that is there."""
+    return Experiment(read_config(folder), folder)
+
+
+def read_config(folder: Path) -> Config:
+    path = folder / "config.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{folder} is not the folder of a run: it has no config.json") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    return configs.from_data(data, VOCABULARY)
+
+
+def trained(experiment: Experiment, step: int | None = None, average: int = 0) -> tuple[int, Any]:
+    """The step and the averaged parameters of a run's newest checkpoint, or of another."""
+    folder = experiment.folder / "checkpoints"
+    if not folder.is_dir():
+        raise ValueError(f"{experiment.folder} has no checkpoint yet: python train.py makes one")
+    like = jax.tree.map(
+        lambda leaf: leaf.update(sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])), experiment.state_shapes
+    )
+    checkpoints = Checkpoints(folder)
+    state = checkpoints.restore(like, step)
+    checkpoints.close()
+    return int(state.step), state.ema[average]
+
+
+def codec_of(source: Path, examples: Examples) -> Any:
+    """From a run that trained an autoencoder, measured on these images, or from a folder of diffusers."""
+    if not (source / "checkpoints").is_dir():
+        return interop.read_codec(source)
+    run = opened(source)
+    if not isinstance(run.config.system, systems.Autoencoding):
+        raise ValueError(f"{source} did not train an autoencoder, but {type(run.config.system).__name__}")
+    _, params = trained(run)
+    return latents.measured(run.config.system.network, {"params": params}, examples)
+
+
+@contextlib.contextmanager
+def prepared(folder: Path, restart: bool = False) -> Iterator[None]:
+    """A folder of its own for a run; an old run moves aside if it is to start over."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder) if is_first() else contextlib.nullcontext():
+            if restart and (folder / "config.json").exists() and is_first():
+                aside = unused(folder.with_name(f"{folder.name}_old"))
+                os.replace(folder, aside)
+                folder.mkdir()
+                say(f"the old run is now {aside}")
+                with locked(folder):
+                    yield
+            else:
+                yield
+    except PermissionError as error:
+        raise ValueError(f"{error.filename or folder} cannot be written: give another --workdir") from None
+
+
+def bytes_of(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def parameters(state: State) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(state.params))
+
+
+def gigabytes(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
+
+
+def write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def say(text: str) -> None:
+    if is_first():
+        print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    say(f"warning: {text}")
+
+
+def _is_free(path: str) -> bool:
+    return any(path == free or path.startswith(f"{free}.") for free in FREE)

@@ -1,0 +1,118 @@
+"""The training loop: steps, rows of metrics, pictures and checkpoints, until the end or until told to stop."""
+
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from types import FrameType, TracebackType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.checkpoint import Checkpoints
+from jaxdiff.logbook import Logbook
+from jaxdiff.parallel import Trainer, agreed
+from jaxdiff.training import State, Tally, Training
+
+
+class DivergedError(ValueError):
+    """The loss has not been finite for too long."""
+
+
+class StopAsked:
+    """Ctrl-C or SIGTERM ask for a stop after the step that is under way; the second Ctrl-C is Python's own."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.by: str | None = None
+
+    def __enter__(self) -> "StopAsked":
+        self._before: dict[int, Any] = {number: signal.signal(number, self._asked) for number in self.SIGNALS}
+        return self
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        self.by = signal.Signals(number).name
+        signal.signal(number, self._before[number])
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def train(
+    state: State,
+    step: Callable[[State, Any, Any], State],
+    constants: Any,
+    batches: Iterable[dict[str, np.ndarray]],
+    training: Training,
+    trainer: Trainer,
+    checkpoints: Checkpoints,
+    logbook: Logbook | None,
+    show: Callable[[State], np.ndarray],
+    batch_size: int,
+    batches_an_epoch: float,
+) -> tuple[State, str | None]:
+    """The last state, and the signal that stopped it before the end if one did. The first process has the logbook."""
+    at, seconds = int(state.step), 0.0
+    with StopAsked() as stop:
+        for batch in batches:
+            begin = time.perf_counter()
+            state = step(state, constants, trainer.put(batch))
+            at += training.steps_per_call
+            asked = agreed(stop.by is not None)
+            logs = at % training.log_every == 0
+            if logs or asked:
+                jax.block_until_ready(state.step)
+            seconds += time.perf_counter() - begin
+            if logbook is not None:
+                logbook.advance(at)
+            if logs:
+                row = _row(state.tally, training, at, at / batches_an_epoch, batch_size / seconds)
+                state, seconds = state.replace(tally=_written(state.tally)), 0.0  # type: ignore[attr-defined]
+                if logbook is not None:
+                    logbook.write(row)
+                _check(int(state.tally.in_a_row), training, at)
+            last = at == training.steps
+            if last or at % training.show_every == 0:
+                picture = show(state)
+                if logbook is not None:
+                    logbook.picture(at, picture)
+            if last or asked or at % training.save_every == 0:  # after what belongs to this step is written
+                checkpoints.save(at, state)
+            if asked:
+                break
+    return state, stop.by
+
+
+def _row(tally: Tally, training: Training, step: int, epoch: float, rate: float) -> dict[str, float]:
+    """The means since the last row, of the steps that counted."""
+    sums = jax.device_get(tally)
+    counted = int(sums.steps) - int(sums.skipped)
+    learning_rate = training.optimiser.learning_rate(jnp.float32(step - 1), training.steps)
+    return {
+        "step": step,
+        "epoch": epoch,
+        "loss": float(sums.loss) / counted if counted else float("nan"),
+        "gradient_norm": float(sums.gradient_norm) / counted if counted else float("nan"),
+        "learning_rate": float(learning_rate),
+        "skipped": int(sums.skipped),
+        "images_per_second": rate * int(sums.steps),
+    }
+
+
+def _written(tally: Tally) -> Tally:
+    """Zero again, where the old one lives."""
+    zero = Tally.zero()
+    zero = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), zero, tally)
+    return replace(zero, in_a_row=tally.in_a_row)
+
+
+def _check(in_a_row: int, training: Training, step: int) -> None:
+    if in_a_row >= training.patience:
+        raise DivergedError(
+            f"the loss has not been finite for {in_a_row} steps, up to step {step}: try a lower "
+            f"training.optimiser.rate, training.optimiser.clip=1.0 or a longer training.optimiser.schedule.warmup"
+        )

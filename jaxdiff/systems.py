@@ -1,0 +1,249 @@
+"""What can be trained: a diffusion model, the autoencoder under a latent one, the classifier that guides one.
+
+Each is a frozen value with the loss of one example and a picture of how far it is. The same step and loop train all.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from jaxdiff import denoise as d
+from jaxdiff import grids, guidance, images, losses, samplers
+from jaxdiff.augment import Augment, plain
+from jaxdiff.conditions import Condition, labels_of
+from jaxdiff.data import Examples
+from jaxdiff.nets.autoencoder import Autoencoder, Codec
+from jaxdiff.nets.classifier import Classifier
+from jaxdiff.nets.layers import Net
+from jaxdiff.process import Discrete, Process
+from jaxdiff.rng import normal
+from jaxdiff.sampling import sample
+
+Fields = dict[str, Any]
+
+
+class System(Protocol):
+    def fields(self, examples: Examples) -> Fields:
+        """What a batch holds: arrays with one row an example."""
+
+    def start(self, key: Array, shape: tuple[int, ...]) -> Any:
+        """New parameters, for images (or latents) of this shape."""
+
+    def loss(self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields) -> Array:
+        """The loss of one example; `u` in [0, 1) is spread evenly over a batch."""
+
+    def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
+        """How far it is, always from the same seeds."""
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """A network, what it predicts on which process, and how samples are drawn from it by default."""
+
+    network: Net
+    process: Process = Discrete()
+    prediction: d.Prediction = d.noise
+    input_scale: d.InputScale = d.unscaled
+    told: d.Told = d.index
+    weighting: losses.Weighting = losses.simple
+    times: losses.Times = losses.Uniform()
+    condition: Condition | None = None
+    codec: str | None = None  # a run that trained an autoencoder, or a diffusers folder of one: makes the model latent
+    sampler: samplers.Sampler = samplers.DDPM()
+    grid: grids.Grid = grids.Trailing()
+    steps: int = 100
+    guidance_scale: float = 1.0
+    clip: bool = True  # the clean image that is expected to [-1, 1]; not for latents
+    shown: int = 64
+
+    def fields(self, examples: Examples) -> Fields:
+        return {} if self.condition is None else self.condition.fields(examples)
+
+    def start(self, key: Array, shape: tuple[int, ...]) -> Any:
+        condition = () if self.condition is None else (self.condition.null,)
+        return jax.jit(self.network.init)(key, jnp.zeros(shape), jnp.zeros(()), *condition)["params"]
+
+    def network_denoiser(self, params: Any, dropout: Array | None = None) -> d.NetworkDenoiser:
+        """The denoiser that the parameters make; with a key for dropout the one that is trained."""
+        apply = _apply if dropout is None else _apply_with_dropout
+        network = jax.tree_util.Partial(apply, Static(self.network), params, *(() if dropout is None else (dropout,)))
+        return d.NetworkDenoiser(network, self.process, self.prediction, self.input_scale, self.told)
+
+    def loss(self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields) -> Array:
+        for_image, for_loss, for_dropout, for_condition = jax.random.split(key, 4)
+        if "moments" in example:
+            mean, deviation = jnp.split(example["moments"], 2, -1)
+            x_0 = mean + deviation * normal(for_image, mean.shape)
+        else:
+            x_0 = augment(for_image, example["image"])
+            x_0 = x_0 if constants is None else constants.encode(x_0, jax.random.fold_in(for_image, 1))
+        told = None if self.condition is None else self.condition.pick(for_condition, example)
+        drop, null = (0.0, None) if self.condition is None else (self.condition.drop, self.condition.null)
+        loss = losses.DenoisingLoss(self.weighting, self.times, drop, null if drop else None)
+        return loss(self.network_denoiser(params, for_dropout), for_loss, x_0, told, u)
+
+    def denoiser(self, params: Any, guidance_scale: float | None = None) -> d.Denoiser:
+        """The denoiser to sample from, guided if the model can be."""
+        scale = self.guidance_scale if guidance_scale is None else guidance_scale
+        model: Any = self.network_denoiser(params)
+        if self.condition is not None and scale != 1:
+            if not self.condition.drop:
+                raise ValueError(
+                    f"guidance_scale={scale} needs a model that was trained without its condition now and then: "
+                    f"condition.drop=0.1 does that; this one was not, and knows guidance_scale=1 only"
+                )
+            model = guidance.ClassifierFree(model, self.condition.null, scale)
+        elif self.condition is None and scale != 1:
+            raise ValueError(f"guidance_scale={scale} needs a conditional model, and this one has no condition")
+        return guidance.Clip(model) if self.clip and self.codec is None else model
+
+    def times_of(self, steps: int | None = None) -> Array:
+        return self.grid(self.process, self.steps if steps is None else steps)
+
+    def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
+        told, texts = (None, None) if self.condition is None else self.condition.rows(self.shown)
+        x = sample(
+            self.denoiser(params),
+            self.process,
+            self.sampler,
+            self.times_of(),
+            shape=shape,
+            indices=self.shown,
+            conditions=told,
+        )
+        return laid_out(decoded(constants, x), texts)
+
+
+@dataclass(frozen=True)
+class Autoencoding:
+    """An autoencoder whose latents a diffusion model can be trained on."""
+
+    network: Autoencoder
+    distance: losses.Distance = losses.absolute
+    kl: float = 1e-6
+    shown: int = 32
+
+    def fields(self, examples: Examples) -> Fields:
+        return {}
+
+    def start(self, key: Array, shape: tuple[int, ...]) -> Any:
+        return jax.jit(self.network.init)(key, jnp.zeros(shape))["params"]
+
+    def loss(self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields) -> Array:
+        for_image, for_loss = jax.random.split(key)
+        model = self.network.bind({"params": params})
+        return losses.AutoencoderLoss(self.distance, self.kl)(model, for_loss, augment(for_image, example["image"]))
+
+    def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
+        """Images and, to the right of each, their reconstructions."""
+        x = np.asarray(plain(jnp.asarray(held_out.images[np.arange(min(self.shown, len(held_out.images)))])))
+        y = np.asarray(jax.jit(self.network.apply)({"params": params}, x))
+        return images.sheet(np.concatenate([x, y], 2), columns=4)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """A classifier of noisy images on a process, for classifier guidance."""
+
+    network: Classifier
+    process: Process = Discrete()
+    input_scale: d.InputScale = d.unscaled
+    told: d.Told = d.index
+    times: losses.Times = losses.Uniform()
+    clean: float = 0.0  # the share of examples without noise
+    shown: int = 1000
+
+    def fields(self, examples: Examples) -> Fields:
+        return {"label": labels_of(examples, self.network.classes)}
+
+    def start(self, key: Array, shape: tuple[int, ...]) -> Any:
+        return jax.jit(self.network.init)(key, jnp.zeros(shape), jnp.zeros(()))["params"]
+
+    def logits(self, params: Any, x_t: Array, t: Array, dropout: Array | None = None) -> Array:
+        c_in = self.input_scale(self.process.alpha(t), self.process.sigma(t))
+        rngs = None if dropout is None else {"dropout": dropout}
+        return jnp.asarray(self.network.apply({"params": params}, c_in * x_t, self.told(self.process, t), rngs=rngs))
+
+    def log_prob(self, params: Any, x_t: Array, t: Array, label: Array) -> Array:
+        """log p(label | x_t), as `guidance.Classifier` asks for it."""
+        return jax.nn.log_softmax(self.logits(params, x_t, t))[label]
+
+    def loss(self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields) -> Array:
+        for_image, for_noise, for_dropout, for_clean = jax.random.split(key, 4)
+        x_0 = augment(for_image, example["image"])
+        t = jnp.where(jax.random.bernoulli(for_clean, self.clean), self.process.t_min, self.times(self.process, u))
+        x_t = self.process.at(t).perturb(x_0, normal(for_noise, x_0.shape))
+        logits = self.logits(params, x_t, t, for_dropout)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, example["label"])
+
+    def accuracy(self, params: Any, held_out: Examples, t: float, count: int) -> float:
+        """The share of the first `count` images, made as noisy as at time t, that it tells."""
+        labels, right = labels_of(held_out, self.network.classes)[:count], 0
+        for start in range(0, len(labels), 256):
+            rows = np.arange(start, min(start + 256, len(labels)))
+            padded = np.resize(rows, 256)  # one program for all
+            right += int(
+                np.sum((_told_apart(self, params, held_out.images[padded], padded, t) == labels[padded])[: len(rows)])
+            )
+        return right / len(labels)
+
+    def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
+        """Eight images at each of eight noise levels; beside them, the share of `shown` images that it tells."""
+        times = np.linspace(self.process.t_min, self.process.t_max, 8)
+        shares = [self.accuracy(params, held_out, float(t), self.shown) for t in times]
+        x = plain(jnp.asarray(held_out.images[np.arange(8)]))
+        noise = jax.vmap(lambda i: normal(jax.random.fold_in(jax.random.key(0), i), shape))(jnp.arange(8))
+        noisy = np.concatenate([self.process.at(jnp.asarray(t)).perturb(x, noise) for t in times])
+        return images.sheet(noisy, columns=8, labels=[f"{share:.1%}" for share in shares])
+
+
+@partial(jax.jit, static_argnums=0)
+def _told_apart(system: Classification, params: Any, x: Array, numbers: Array, t: Array) -> Array:
+    def one(image: Array, number: Array) -> Array:
+        noise = normal(jax.random.fold_in(jax.random.key(1), number), image.shape)
+        return jnp.argmax(system.logits(params, system.process.at(t).perturb(plain(image), noise), t))
+
+    return jax.vmap(one)(x, numbers)
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Static:
+    """A network as a part of a tree that holds no arrays, so that equal networks share their compiled programs."""
+
+    network: Net
+
+
+def _apply(static: Static, params: Any, x: Array, told: Array, *condition: Any) -> Any:
+    return static.network.apply({"params": params}, x, told, *condition)
+
+
+def _apply_with_dropout(static: Static, params: Any, key: Array, x: Array, told: Array, *condition: Any) -> Any:
+    return static.network.apply({"params": params}, x, told, *condition, rngs={"dropout": key})
+
+
+def decoded(codec: Codec | None, x: np.ndarray) -> np.ndarray:
+    """Images in [-1, 1] of what was sampled, a few at a time."""
+    if codec is None:
+        return x
+    return np.concatenate([_decode(codec, x[i : i + 16]) for i in range(0, len(x), 16)])
+
+
+@jax.jit
+def _decode(codec: Codec, z: Array) -> Array:
+    return codec.decode(z)
+
+
+def laid_out(x: np.ndarray, texts: list[str] | None) -> np.ndarray:
+    """Samples as a picture: a row for each text if they come round and round, else a square."""
+    distinct = list(dict.fromkeys(texts or []))
+    if len(distinct) < 2 or len(x) % len(distinct):
+        return images.sheet(x)
+    order = np.arange(len(x)).reshape(-1, len(distinct)).T.reshape(-1)
+    return images.sheet(x[order], columns=len(x) // len(distinct), labels=distinct)

@@ -1,0 +1,67 @@
+"""Train a model: what and how is in a config, what comes of it in a folder.
+
+    python train.py --config configs/mnist.py
+    python train.py --config configs/mnist.py training.steps=20000 batch_size=64
+    python train.py --config configs/mnist.py --dry_run
+
+The same command again goes on where the last one stopped, by itself, by Ctrl-C, or by a power cut.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+EPILOG = """
+In the folder of the run: config.json, metrics.csv, loss.png, samples/, checkpoints/, and events/ for TensorBoard.
+On several machines, or in several processes, give each JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID
+(Slurm and Cloud TPUs know them by themselves) and --distributed.
+"""
+
+
+def parsed() -> argparse.Namespace:
+    known = ", ".join(sorted(path.stem for path in (Path(__file__).parent / "configs").glob("*.py")))
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=f"{EPILOG}\nConfigs: {known}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, help="a file that defines `config`; mnist is configs/mnist.py")
+    parser.add_argument("--workdir", type=Path, help="the folder of the run (default: runs/NAME)")
+    parser.add_argument("--restart", action="store_true", help="begin anew; an old run is moved aside, not deleted")
+    parser.add_argument("--dry_run", action="store_true", help="say what the run would be and cost, and stop")
+    parser.add_argument("--distributed", action="store_true", help="this process is one of several")
+    parser.add_argument("overrides", nargs="*", metavar="field.subfield=value", help="changes one field of the config")
+    return parser.parse_intermixed_args()
+
+
+def main() -> int:
+    arguments = parsed()
+    from jaxdiff import config, parallel  # here, so that --help is quick
+
+    try:
+        parallel.prepare(arguments.distributed)
+        from jaxdiff.experiment import Experiment
+
+        chosen = config.load(arguments.config)
+        for assignment in arguments.overrides:
+            chosen = config.override(chosen, assignment)
+        folder = arguments.workdir or Path("runs") / Path(arguments.config).stem
+        experiment = Experiment(chosen, folder)
+        if arguments.dry_run:
+            print(experiment.dry_run())
+            return 0
+        stopped = experiment.train(arguments.restart)
+    except (ValueError, OSError) as error:
+        if os.environ.get("JAXDIFF_TRACEBACK"):
+            raise
+        print(f"train.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    if stopped:
+        print(f"stopped by {stopped}, and saved. To go on:\n    python {' '.join(sys.argv)}", file=sys.stderr)
+    return 130 if stopped == "SIGINT" else 143 if stopped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
