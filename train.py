@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 EPILOG = """
 In the folder of the run: config.json, metrics.csv, loss.png, samples/, checkpoints/, and events/ for TensorBoard.
@@ -19,9 +20,14 @@ On several machines, or in several processes, give each JAX_COORDINATOR_ADDRESS,
 """
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"train.py: {message}; --help tells more\n")
+
+
 def parsed() -> argparse.Namespace:
     known = ", ".join(sorted(path.stem for path in (Path(__file__).parent / "configs").glob("*.py")))
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         epilog=f"{EPILOG}\nConfigs: {known}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -38,9 +44,9 @@ def parsed() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parsed()
-    from jaxdiff import config, parallel  # here, so that --help is quick
-
     try:
+        from jaxdiff import config, parallel  # here, so that --help is quick
+
         parallel.prepare(arguments.distributed)
         from jaxdiff.experiment import Experiment
 
@@ -58,6 +64,9 @@ def main() -> int:
             raise
         print(f"train.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("train.py: stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
     if stopped:
         print(f"stopped by {stopped}, and saved. To go on:\n    python {' '.join(sys.argv)}", file=sys.stderr)
     return 130 if stopped == "SIGINT" else 143 if stopped else 0

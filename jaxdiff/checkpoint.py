@@ -15,13 +15,21 @@ import orbax.checkpoint as ocp
 from jax import lax
 from jaxtyping import Array, UInt32
 
+from jaxdiff.parallel import is_first
+
 
 class Checkpoints:
-    """Those of one run. The last `keep` stay, and if `keep_every` is given those of every so many steps, for ever."""
+    """Those of one run. The last `keep` stay, and if `keep_every` is given those of every so many steps, for ever.
 
-    def __init__(self, folder: Path, keep: int = 3, keep_every: int | None = None):
+    Without `keep` they are for reading: what another process is writing is left alone.
+    """
+
+    def __init__(self, folder: Path, keep: int | None = None, keep_every: int | None = None):
         self.folder = folder.absolute()
-        self._options = ocp.CheckpointManagerOptions(max_to_keep=keep, keep_period=keep_every)
+        writes = keep is not None
+        self._options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, keep_period=keep_every, cleanup_tmp_directories=writes
+        )
         self._manager = ocp.CheckpointManager(self.folder, options=self._options)
 
     @property
@@ -31,8 +39,15 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Returns as soon as the state is copied; the disk is written meanwhile."""
         if step not in self._manager.all_steps():
+            self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             item = {"state": state, "fingerprint": fingerprint(state)}
             self._manager.save(step, args=ocp.args.StandardSave(item), force=True)
+
+    def _check_space(self, need: int) -> None:
+        free = free_bytes(self.folder)
+        if free < need + 2**24:  # some for what else is written
+            left = f"{self.folder} has {free / 1e6:.1f} MB of space left"
+            raise ValueError(f"{left}, too little for a checkpoint of {need / 1e6:.1f} MB: make room")
 
     def restore(self, like: Any, step: int | None = None) -> Any:
         """The state of one step, in the shapes and on the devices of `like`."""
@@ -68,7 +83,8 @@ class Checkpoints:
     def _set_aside(self, step: int) -> Path:
         self._manager.close()
         aside = unused(self.folder / f"damaged_{step}")
-        os.replace(self.folder / str(step), aside)
+        if is_first():
+            os.replace(self.folder / str(step), aside)
         self._manager = ocp.CheckpointManager(self.folder, options=self._options)
         return aside
 
@@ -91,7 +107,9 @@ def unused(path: Path) -> Path:
 
 
 def free_bytes(folder: Path) -> int:
-    return shutil.disk_usage(folder).free
+    """Of the disk where a folder is, or will be made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free
 
 
 @jax.jit

@@ -38,7 +38,7 @@ from jaxdiff.loop import train
 from jaxdiff.nets import autoencoder, blocks, classifier, dit, layers, small, text, unet
 from jaxdiff.parallel import Trainer, gathered, is_first
 from jaxdiff.systems import System
-from jaxdiff.training import State, Training, train_step
+from jaxdiff.training import Objective, State, Training, train_step
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,7 @@ class Experiment:
         if name is None:
             return None
         own = self.folder / "codec"
-        if own.is_dir():
-            return interop.read_codec(own)
-        codec = codec_of(Path(name), self.examples)
-        if self.folder.is_dir():
-            interop.write_codec(own, codec)
-        return codec
+        return interop.read_codec(own) if own.is_dir() else codec_of(Path(name), self.examples)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -120,12 +115,25 @@ class Experiment:
             return image
         return tuple(jax.eval_shape(self.codec.encode, jax.ShapeDtypeStruct(image, jnp.float32)).shape)
 
+    @property
+    def encoded_once(self) -> bool:
+        return self.codec is not None and getattr(self.config.system, "encode", "once") == "once"
+
     def fields(self) -> dict[str, Any]:
         """What a batch holds."""
         own = self.config.system.fields(self.examples)
-        if self.codec is None or getattr(self.config.system, "encode", "once") != "once":
+        if not self.encoded_once:
             return {"image": self.examples.images, **own}
         return {"moments": latents.moments_of(self.codec, self.examples, self.folder / "latents.npy"), **own}
+
+    def example_shapes(self) -> dict[str, Any]:
+        """Of one row of a batch, with nothing decoded or encoded."""
+        own = self.config.system.fields(self.examples)
+        shapes = {name: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for name, leaf in own.items()}
+        image = tuple(self.examples.images.shape[1:])
+        if not self.encoded_once:
+            return {"image": jax.ShapeDtypeStruct(image, jnp.uint8), **shapes}
+        return {"moments": jax.eval_shape(self.codec.moments, jax.ShapeDtypeStruct(image, jnp.float32)), **shapes}
 
     @cached_property
     def state_shapes(self) -> State:
@@ -139,7 +147,7 @@ class Experiment:
     @cached_property
     def trainer(self) -> Trainer:
         trainer = Trainer(self.config.training.placing, bytes_of(self.state_shapes))
-        trainer.check_batch(self.config.batch_size)
+        trainer.check_batch(self.config.batch_size, self.config.training.accumulate)
         return trainer
 
     def batches(self) -> Batches:
@@ -148,23 +156,29 @@ class Experiment:
 
     def step(self) -> Any:
         """The training step (state, constants, batches) -> state, not yet compiled."""
-        objective = partial(self.config.system.loss, self.config.augment)
-        return train_step(objective, self.config.training, self.config.batch_size, self.trainer, self.state_shapes)
+        config = self.config
+        return train_step(self._objective, config.training, config.batch_size, self.trainer, self.state_shapes)
+
+    @property
+    def _objective(self) -> Objective:
+        return partial(self.config.system.loss, self.config.augment)
 
     # --- training ---------------------------------------------------------------------------------------------------
 
     def train(self, restart: bool = False) -> str | None:
         """Trains to the end, from the newest checkpoint if there is one. The signal that stopped it, if one did."""
+        (Experiment(self.config, unused(self.folder)) if restart else self).check()
         with prepared(self.folder, restart), contextlib.ExitStack() as closing:
-            self._check_continues()
+            self._keep_codec()
             trainer, training = self.trainer, self.config.training
             batches = self.batches()
-            self._check_space()
             checkpoints = Checkpoints(self.folder / "checkpoints", training.keep, training.keep_every)
             closing.callback(checkpoints.close)
             state = self._begin(checkpoints)
-            self._write_config()
             at = int(state.step)
+            if at % training.steps_per_call:
+                raise ValueError(f"training.steps_per_call must divide {at}, the step from which {self.folder} goes on")
+            self._write_config()
             if at >= training.steps:
                 say(f"{self.folder} is trained to its end, step {at}: training.steps={2 * at} would go on")
                 return None
@@ -203,8 +217,20 @@ class Experiment:
         params = gathered(state.ema[0])
         return self.config.system.picture(params, self.codec, self.shape, self.held_out)
 
+    def check(self) -> None:
+        """Refuses what cannot be trained here; nothing is written."""
+        self._check_continues()
+        self._wandb_module()
+        configs.to_data(self.config, VOCABULARY)
+        state, u = self.state_shapes, jax.ShapeDtypeStruct((), jnp.float32)
+        jax.eval_shape(self._objective, state.params, self.codec, state.key, u, self.example_shapes())
+        self._check_space()
+        _ = self.trainer
+
     def _check_continues(self) -> None:
         path = self.folder / "config.json"
+        if not path.exists() and any((self.folder / "checkpoints").glob("*/")):
+            raise ValueError(f"{self.folder} has checkpoints and no config.json: --restart sets them aside")
         if path.exists():
             changed = [c for c in configs.differences(read_config(self.folder), self.config) if not _is_free(c[0])]
             if changed:
@@ -215,9 +241,13 @@ class Experiment:
                 )
 
     def _check_space(self) -> None:
-        need, free = 2 * bytes_of(self.state_shapes), free_bytes(self.folder)
+        need, free = 2 * bytes_of(self.state_shapes) + 2**24, free_bytes(self.folder)
         if free < need:
             raise ValueError(f"{self.folder} has {gigabytes(free)} of space left, checkpoints need {gigabytes(need)}")
+
+    def _keep_codec(self) -> None:
+        if self.codec is not None and is_first() and not (self.folder / "codec").is_dir():
+            interop.write_codec(self.folder / "codec", self.codec)
 
     def _write_config(self) -> None:
         if is_first():
@@ -237,13 +267,19 @@ class Experiment:
             left_out, path = len(self.examples.unreadable), self.folder / "unreadable.txt"
             tell(f"{left_out} files could not be read and are left out: {path} lists them")
 
-    def _wandb(self) -> Any:
+    def _wandb_module(self) -> Any:
         if self.config.training.wandb is None:
             return None
         try:
             import wandb
         except ImportError:
             raise ValueError("training.wandb needs Weights & Biases: pip install wandb, or leave it out") from None
+        return wandb
+
+    def _wandb(self) -> Any:
+        wandb = self._wandb_module()
+        if wandb is None:
+            return None
         data = configs.to_data(self.config, VOCABULARY)
         return wandb.init(
             project=self.config.training.wandb, name=self.folder.name, dir=self.folder, config=data, resume="allow"
@@ -254,7 +290,8 @@ class Experiment:
     def dry_run(self) -> str:
         """What a run would be: its config, and what the compiler says of one step on one device."""
         config, state, images = self.config, self.state_shapes, self.examples.images
-        batch = {name: jax.ShapeDtypeStruct(leaf[None].shape, leaf.dtype) for name, leaf in self.batches()[0].items()}
+        rows = {"index": jax.ShapeDtypeStruct((), jnp.uint32), **self.example_shapes()}
+        batch = jax.tree.map(lambda row: row.update(shape=(1, config.batch_size, *row.shape)), rows)
         step = Experiment(replace(config, training=replace(config.training, placing="jit")), self.folder).step()
         with jax.default_matmul_precision("highest"):  # convolutions as written, not in fewer multiplications
             cost = step.lower(state, self.codec, batch).cost_analysis()
@@ -318,18 +355,18 @@ def prepared(folder: Path, restart: bool = False) -> Iterator[None]:
     """A folder of its own for a run; an old run moves aside if it is to start over."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder) if is_first() else contextlib.nullcontext():
-            if restart and (folder / "config.json").exists() and is_first():
-                aside = unused(folder.with_name(f"{folder.name}_old"))
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be made ({error.strerror}): give another --workdir") from None
+    with contextlib.ExitStack() as held:
+        if is_first():
+            held.enter_context(locked(folder))
+            if restart and any((folder / name).exists() for name in ("config.json", "checkpoints")):
+                aside = unused(folder.absolute().with_name(f"{folder.absolute().name}_old"))
                 os.replace(folder, aside)
                 folder.mkdir()
+                held.enter_context(locked(folder))
                 say(f"the old run is now {aside}")
-                with locked(folder):
-                    yield
-            else:
-                yield
-    except PermissionError as error:
-        raise ValueError(f"{error.filename or folder} cannot be written: give another --workdir") from None
+        yield
 
 
 def bytes_of(tree: Any) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import math
 import os
 import sys
 import time
@@ -43,7 +44,8 @@ class Logbook:
         self._file.write(_line(tuple(_number(row[name]) for name in COLUMNS)))
         self._file.flush()
         for name in COLUMNS[2:]:
-            self._events.add_scalar(name, row[name], int(row["step"]))
+            if math.isfinite(row[name]):
+                self._events.add_scalar(name, row[name], int(row["step"]))
         if self._wandb is not None:
             self._wandb.log({name: row[name] for name in COLUMNS[1:]}, step=int(row["step"]))
         shown = f"loss {row['loss']:.4g}, lr {row['learning_rate']:.2g}, {row['images_per_second']:.0f} images/s"
@@ -76,7 +78,7 @@ class Logbook:
 
     def plot(self) -> None:
         """loss.png: each row's loss, and smoothed over a twentieth of the run."""
-        if self._rows:
+        if any(row["loss"] > 0 for row in self._rows):
             from matplotlib.figure import Figure
 
             figure = Figure(figsize=(7, 4), layout="constrained")
@@ -140,7 +142,11 @@ def locked(folder: Path) -> Iterator[None]:
     """Holds a folder for this process alone; whoever else wants it is told who has it."""
     import fcntl
 
-    with open(folder / "lock", "a+", encoding="utf-8") as file:
+    try:
+        file = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written ({error.strerror}): give another --workdir") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -56,34 +56,36 @@ def train(
     batches_an_epoch: float,
 ) -> tuple[State, str | None]:
     """The last state, and the signal that stopped it before the end if one did. The first process has the logbook."""
-    at, seconds = int(state.step), 0.0
+    at, taken, seconds = int(state.step), 0, 0.0
     with StopAsked() as stop:
+        begin = time.perf_counter()
         for batch in batches:
-            begin = time.perf_counter()
             state = step(state, constants, trainer.put(batch))
             at += training.steps_per_call
-            asked = agreed(stop.by is not None)
-            logs = at % training.log_every == 0
-            if logs or asked:
+            taken += training.steps_per_call
+            asked, last = agreed(stop.by is not None), at == training.steps
+            logs, shows, saves = (at % n == 0 for n in (training.log_every, training.show_every, training.save_every))
+            if logs or shows or saves or last or asked:
                 jax.block_until_ready(state.step)
             seconds += time.perf_counter() - begin
             if logbook is not None:
                 logbook.advance(at)
             if logs:
-                row = _row(state.tally, training, at, at / batches_an_epoch, batch_size / seconds)
-                state, seconds = state.replace(tally=_written(state.tally)), 0.0  # type: ignore[attr-defined]
+                row = _row(state.tally, training, at, at / batches_an_epoch, batch_size * taken / seconds)
+                state = state.replace(tally=_written(state.tally))  # type: ignore[attr-defined]
+                taken, seconds = 0, 0.0
                 if logbook is not None:
                     logbook.write(row)
                 _check(int(state.tally.in_a_row), training, at)
-            last = at == training.steps
-            if last or at % training.show_every == 0:
+            if last or shows:
                 picture = show(state)
                 if logbook is not None:
                     logbook.picture(at, picture)
-            if last or asked or at % training.save_every == 0:  # after what belongs to this step is written
+            if last or asked or saves:  # after what belongs to this step is written
                 checkpoints.save(at, state)
             if asked:
                 break
+            begin = time.perf_counter()
     return state, stop.by
 
 
@@ -99,7 +101,7 @@ def _row(tally: Tally, training: Training, step: int, epoch: float, rate: float)
         "gradient_norm": float(sums.gradient_norm) / counted if counted else float("nan"),
         "learning_rate": float(learning_rate),
         "skipped": int(sums.skipped),
-        "images_per_second": rate * int(sums.steps),
+        "images_per_second": rate,
     }
 
 

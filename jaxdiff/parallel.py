@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -65,11 +66,12 @@ class Trainer:
         devices = jax.devices() if self.placing == "sharded" else jax.local_devices()
         self.devices = Devices(devices[:1] if self.placing == "jit" else devices)
 
-    def check_batch(self, size: int) -> None:
-        count = len(self.devices.devices)
+    def check_batch(self, size: int, accumulate: int = 1) -> None:
+        count = len(self.devices.devices) * accumulate
         if size % count:
-            near = sorted({max(size // count, 1) * count, self.devices.round_up(size)})
-            raise ValueError(f"{count} devices do not divide a batch of {size}: {' or '.join(map(str, near))} would do")
+            near = sorted({max(size // count, 1) * count, -(-size // count) * count})
+            shares = f"{len(self.devices.devices)} devices" + f" and accumulate={accumulate}" * (accumulate > 1)
+            raise ValueError(f"{shares} do not divide a batch of {size}: {' or '.join(map(str, near))} would do")
 
     def shardings(self, state: Any) -> Any:
         """Where each array of a state lives."""
@@ -176,8 +178,18 @@ def prepare(distributed: bool = False) -> None:
         keep_memory()
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax would tell of an error at length, before it is raised
     if distributed:
-        jax.distributed.initialize()
+        count, number = _whole("JAX_NUM_PROCESSES"), _whole("JAX_PROCESS_ID")  # JAX itself reads the address only
+        jax.distributed.initialize(num_processes=count, process_id=number)
+
+
+def _whole(name: str) -> int | None:
+    """The number in an environment variable."""
+    text = os.environ.get(name)
+    if text is not None and not text.isdecimal():
+        raise ValueError(f"{name} must be a whole number, got {text!r}")
+    return None if text is None else int(text)
 
 
 def _accelerators() -> bool:

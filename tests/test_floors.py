@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    ("process", "rng", "parallel", "config", "images", "averages", "augment", "checkpoint"),
-    ("nets.convolution", "interop.safetensors", "interop.names", "optimisers"),
+    ("process", "rng", "parallel", "config", "images", "averages", "augment"),
+    ("nets.convolution", "interop.safetensors", "interop.names", "optimisers", "checkpoint"),
     ("data.examples", "data.records", "data.batches", "data.prepare"),
     (
         "denoise",
