@@ -71,7 +71,7 @@ VOCABULARY = configs.Vocabulary(
     [
         *(denoise.data, denoise.noise, denoise.velocity, denoise.score, denoise.flow, denoise.unscaled),
         *(denoise.time, denoise.index, denoise.log_sigma, denoise.quarter_log_sigma, denoise.quarter_log_snr),
-        *(losses.simple, losses.uniform, losses.likelihood, losses.steps, losses.absolute, losses.squared),
+        *(losses.simple, losses.uniform, losses.flow, losses.likelihood, losses.steps, losses.absolute, losses.squared),
     ],
 )
 

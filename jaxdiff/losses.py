@@ -41,6 +41,11 @@ def uniform(point: Point) -> Scalar:
     return jnp.ones_like(point.log_snr)
 
 
+def flow(point: Point) -> Scalar:
+    """The plain squared error of the flow eps - x_0 (Lipman et al. 2023): (1 + alpha / sigma)²."""
+    return (1 + point.alpha / point.sigma) ** 2
+
+
 def likelihood(point: Point) -> Scalar:
     """-(d SNR / dt) / 2: integrated over t, the variational bound in nats a dimension (Kingma et al. 2021)."""
     return _snr(point) * point.sigma_dot / point.sigma - point.alpha * point.alpha_dot / point.sigma**2

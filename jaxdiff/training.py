@@ -129,7 +129,7 @@ def _view(state: State) -> tuple[Params, Array]:
 
 def _update(training: Training, state: State, mean: tuple[Array, Params]) -> State:
     loss, gradient = mean
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = training.optimiser.transform(training.steps).update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

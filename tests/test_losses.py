@@ -64,10 +64,11 @@ def test_weights_of_the_papers():
 
 
 def test_networks_see_unit_weights_where_the_papers_say_so():
-    """DDPM's simple loss is |eps - F|², EDM's its network's plain squared error."""
+    """DDPM's simple loss is |eps - F|², EDM's and flow matching's their networks' plain squared error."""
     for prediction, weighting, process in (
         (denoise.noise, losses.simple, Discrete()),
         (denoise.EDM(), losses.EDM(), Karras()),
+        (denoise.flow, losses.flow, Flow()),
     ):
         for t in (0.01, 0.4, 0.99):
             point = process.at(t)

@@ -1,0 +1,40 @@
+"""CIFAR-10 with labels by EDM (Karras et al. 2022), the strongest recipe here; guidance works too."""
+
+from jaxdiff import denoise, grids, losses, process, samplers
+from jaxdiff.augment import Augment
+from jaxdiff.averages import Ema, PowerEma
+from jaxdiff.conditions import Labels
+from jaxdiff.data import Tfds
+from jaxdiff.experiment import Config
+from jaxdiff.nets.unet import DDPMPP
+from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.systems import Diffusion
+from jaxdiff.training import Training
+
+config = Config(
+    system=Diffusion(
+        network=DDPMPP.clone(classes=10),
+        process=process.Karras(),
+        prediction=denoise.EDM(),
+        input_scale=denoise.UnitVariance(),
+        told=denoise.quarter_log_sigma,
+        weighting=losses.EDM(),
+        times=losses.LogNormal(),
+        condition=Labels(10, drop=0.1),
+        sampler=samplers.EDM(),
+        grid=grids.Karras(),
+        steps=18,
+        shown=80,
+    ),
+    data=Tfds("cifar10"),
+    augment=Augment(flip=True),
+    batch_size=512,
+    training=Training(
+        steps=400_000,
+        optimiser=Adam(1e-3, Schedule(warmup=20_000), clip=1.0),
+        averages=(Ema(0.9993), PowerEma(0.05), PowerEma(0.10)),
+        show_every=5000,
+        save_every=2500,
+        keep_every=25_000,
+    ),
+)

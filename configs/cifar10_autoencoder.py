@@ -1,0 +1,21 @@
+"""The autoencoder under cifar10_latent: 32x32 to latents of 8x8x4."""
+
+from jaxdiff.augment import Augment
+from jaxdiff.averages import Ema
+from jaxdiff.data import Tfds
+from jaxdiff.experiment import Config
+from jaxdiff.nets.autoencoder import KL_32
+from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.systems import Autoencoding
+from jaxdiff.training import Training
+
+config = Config(
+    system=Autoencoding(KL_32, kl=1e-5),
+    data=Tfds("cifar10"),
+    held_out=Tfds("cifar10", "test"),
+    augment=Augment(flip=True),
+    batch_size=128,
+    training=Training(
+        steps=40_000, optimiser=Adam(5e-4, Schedule("cosine", warmup=1000)), averages=(Ema(0.999),), show_every=2000
+    ),
+)

@@ -1,0 +1,29 @@
+"""CIFAR-10 by DDPM as published (Ho et al. 2020): 35.7 million parameters, 1,000 steps, 800,000 steps of training."""
+
+from jaxdiff.augment import Augment
+from jaxdiff.averages import Ema
+from jaxdiff.data import Tfds
+from jaxdiff.experiment import Config
+from jaxdiff.losses import steps
+from jaxdiff.nets.unet import DDPM_CIFAR10
+from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.process import Discrete
+from jaxdiff.samplers import DDPM
+from jaxdiff.systems import Diffusion
+from jaxdiff.training import Training
+
+config = Config(
+    system=Diffusion(
+        network=DDPM_CIFAR10, process=Discrete(), times=steps, sampler=DDPM(variance=1.0), steps=1000, shown=16
+    ),
+    data=Tfds("cifar10"),
+    augment=Augment(flip=True),
+    batch_size=128,
+    training=Training(
+        steps=800_000,
+        optimiser=Adam(2e-4, Schedule(warmup=5000), clip=1.0),
+        averages=(Ema(0.9999),),
+        show_every=10_000,
+        save_every=5000,
+    ),
+)

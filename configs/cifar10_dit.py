@@ -1,0 +1,8 @@
+"""CIFAR-10 by a transformer, DiT-S with patches of 2x2 pixels (Peebles & Xie 2023), by flow matching."""
+
+from dataclasses import replace
+
+from configs.cifar10_flow import config as flow
+from jaxdiff.nets.dit import DIT_S
+
+config = replace(flow, system=replace(flow.system, network=DIT_S.clone(classes=10)))

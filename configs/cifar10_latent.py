@@ -1,0 +1,16 @@
+"""CIFAR-10 in the latents of cifar10_autoencoder, which is trained first; otherwise as mnist_latent, but larger."""
+
+from dataclasses import replace
+
+from configs.mnist_latent import config as mnist
+from jaxdiff.averages import Ema
+from jaxdiff.data import Tfds
+from jaxdiff.nets import GaussianFourier, UNet
+
+network = UNet(multipliers=(1, 2), blocks=3, attention=(0, 1), dropout=0.1, embedding=GaussianFourier(1.0), classes=10)
+config = replace(
+    mnist,
+    data=Tfds("cifar10"),
+    system=replace(mnist.system, codec="runs/cifar10_autoencoder", network=network),
+    training=replace(mnist.training, steps=100_000, averages=(Ema(0.9999),), show_every=5000, save_every=2500),
+)

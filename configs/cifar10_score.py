@@ -1,0 +1,36 @@
+"""CIFAR-10 by a score SDE as published (Song et al. 2021): exploding variance, NCSN++, Gaussian Fourier features."""
+
+from jaxdiff import denoise
+from jaxdiff.augment import Augment
+from jaxdiff.averages import Ema
+from jaxdiff.data import Tfds
+from jaxdiff.experiment import Config
+from jaxdiff.grids import Uniform
+from jaxdiff.nets.unet import NCSNPP
+from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.process import VE
+from jaxdiff.samplers import PredictorCorrector
+from jaxdiff.systems import Diffusion
+from jaxdiff.training import Training
+
+config = Config(
+    system=Diffusion(
+        network=NCSNPP,
+        process=VE(0.01, 50.0),
+        input_scale=denoise.UnitVariance(0.5),
+        told=denoise.log_sigma,
+        sampler=PredictorCorrector(),
+        grid=Uniform(),
+        steps=1000,
+    ),
+    data=Tfds("cifar10"),
+    augment=Augment(flip=True),
+    batch_size=128,
+    training=Training(
+        steps=1_300_000,
+        optimiser=Adam(2e-4, Schedule(warmup=5000), clip=1.0),
+        averages=(Ema(0.999),),
+        show_every=10_000,
+        save_every=5000,
+    ),
+)

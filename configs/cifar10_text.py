@@ -1,0 +1,47 @@
+"""CIFAR-10 from prompts: attention to the words of a text encoder that is trained along, AdamW, a cosine schedule."""
+
+from jaxdiff import denoise, grids, losses, process, samplers
+from jaxdiff.augment import Augment
+from jaxdiff.averages import Ema
+from jaxdiff.conditions import Prompts
+from jaxdiff.data import Tfds
+from jaxdiff.experiment import Config
+from jaxdiff.nets import GaussianFourier, Prompted, TextEncoder, UNet, Words
+from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.systems import Diffusion
+from jaxdiff.training import Training
+
+CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
+TEMPLATES = ("{}", "a {}", "an {}", "a photo of a {}", "a picture of an {}", "a small image of one {}")
+WORDS = Words.of([CLASSES, *(template.format("") for template in TEMPLATES)], length=12)
+
+config = Config(
+    system=Diffusion(
+        network=Prompted(
+            UNet(multipliers=(1, 2, 2), blocks=3, dropout=0.1, embedding=GaussianFourier(1.0), text=True),
+            TextEncoder(WORDS.count),
+        ),
+        process=process.Karras(),
+        prediction=denoise.EDM(),
+        input_scale=denoise.UnitVariance(),
+        told=denoise.quarter_log_sigma,
+        weighting=losses.EDM(),
+        times=losses.LogNormal(),
+        condition=Prompts(WORDS, TEMPLATES, drop=0.1, shown=tuple(f"a photo of a {name}" for name in CLASSES.split())),
+        sampler=samplers.DPMpp2M(),
+        grid=grids.Karras(),
+        steps=20,
+        guidance_scale=2.0,
+        shown=80,
+    ),
+    data=Tfds("cifar10"),
+    augment=Augment(flip=True),
+    batch_size=128,
+    training=Training(
+        steps=200_000,
+        optimiser=Adam(2e-4, Schedule("cosine", warmup=5000), weight_decay=0.01, clip=1.0),
+        averages=(Ema(0.9999),),
+        show_every=5000,
+        save_every=2500,
+    ),
+)

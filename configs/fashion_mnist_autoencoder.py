@@ -1,0 +1,8 @@
+"""The autoencoder under fashion_mnist_latent, as that of mnist_autoencoder."""
+
+from dataclasses import replace
+
+from configs.mnist_autoencoder import config as mnist
+from jaxdiff.data import Tfds
+
+config = replace(mnist, data=Tfds("fashion_mnist"), held_out=Tfds("fashion_mnist", "test"))

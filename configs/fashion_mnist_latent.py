@@ -1,0 +1,10 @@
+"""Fashion-MNIST in the latents of fashion_mnist_autoencoder, as mnist_latent."""
+
+from dataclasses import replace
+
+from configs.mnist_latent import config as mnist
+from jaxdiff.data import Tfds
+
+config = replace(
+    mnist, data=Tfds("fashion_mnist"), system=replace(mnist.system, codec="runs/fashion_mnist_autoencoder")
+)

@@ -1,0 +1,60 @@
+"""Fashion-MNIST from prompts: a text encoder trained along with the UNet that attends to it."""
+
+from jaxdiff import denoise, grids, losses, process, samplers
+from jaxdiff.averages import Ema
+from jaxdiff.conditions import Prompts
+from jaxdiff.data import Tfds
+from jaxdiff.experiment import Config
+from jaxdiff.nets import GaussianFourier, Prompted, TextEncoder, UNet, Words
+from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.systems import Diffusion
+from jaxdiff.training import Training
+
+CLASSES = "t-shirt top trouser pullover dress coat sandal shirt sneaker bag ankle boot"
+SHOWN = "t-shirt trouser pullover dress coat sandal sneaker bag"
+TEMPLATES = ("{}", "a {}", "an {}", "a photo of a {}", "a picture of an {}", "one {} from the shop")
+WORDS = Words.of([CLASSES, *(template.format("") for template in TEMPLATES)], length=12)
+
+config = Config(
+    system=Diffusion(
+        network=Prompted(
+            UNet(
+                channels=16, multipliers=(1, 2, 4), blocks=1, attention=(2,), embedding=GaussianFourier(1.0), text=True
+            ),
+            TextEncoder(WORDS.count, width=64),
+        ),
+        process=process.Karras(),
+        prediction=denoise.EDM(0.6),
+        input_scale=denoise.UnitVariance(0.6),
+        told=denoise.quarter_log_sigma,
+        weighting=losses.EDM(0.6),
+        times=losses.LogNormal(),
+        condition=Prompts(
+            WORDS,
+            TEMPLATES,
+            drop=0.1,
+            shown=(
+                "a t-shirt",
+                "a trouser",
+                "a pullover",
+                "a dress",
+                "a coat",
+                "a sandal",
+                "a sneaker",
+                "an ankle boot",
+            ),
+        ),
+        sampler=samplers.DPMpp2M(),
+        grid=grids.Karras(),
+        steps=20,
+        guidance_scale=2.0,
+    ),
+    data=Tfds("fashion_mnist"),
+    batch_size=64,
+    training=Training(
+        steps=3500,
+        optimiser=Adam(2e-3, Schedule("cosine", warmup=200), weight_decay=0.01),
+        averages=(Ema(0.999),),
+        show_every=500,
+    ),
+)

@@ -1,0 +1,39 @@
+"""Any folder of images at 128x128: python train.py --config configs/folder128.py data.path=my_images"""
+
+from jaxdiff import denoise, grids, losses, process, samplers
+from jaxdiff.augment import Augment
+from jaxdiff.averages import Ema
+from jaxdiff.data import Folder
+from jaxdiff.experiment import Config
+from jaxdiff.nets import GaussianFourier, UNet
+from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.systems import Diffusion
+from jaxdiff.training import Training
+
+config = Config(
+    system=Diffusion(
+        network=UNet(
+            channels=64, multipliers=(1, 2, 2, 4, 4), attention=(3, 4), head_channels=64, embedding=GaussianFourier(1.0)
+        ),
+        process=process.Karras(),
+        prediction=denoise.EDM(),
+        input_scale=denoise.UnitVariance(),
+        told=denoise.quarter_log_sigma,
+        weighting=losses.EDM(),
+        times=losses.LogNormal(mean=-0.4, deviation=1.4),  # larger images are still seen through more noise
+        sampler=samplers.DPMpp2M(),
+        grid=grids.Karras(),
+        steps=30,
+        shown=16,
+    ),
+    data=Folder("images", size=128),
+    augment=Augment(flip=True),
+    batch_size=16,
+    training=Training(
+        steps=200_000,
+        optimiser=Adam(1e-4, Schedule(warmup=2000), clip=1.0),
+        averages=(Ema(0.9999),),
+        show_every=2000,
+        save_every=1000,
+    ),
+)

@@ -1,0 +1,41 @@
+"""MNIST with labels, by EDM's preconditioning and noise levels (Karras et al. 2022)."""
+
+from jaxdiff import denoise, grids, losses, process, samplers
+from jaxdiff.averages import Ema
+from jaxdiff.conditions import Labels
+from jaxdiff.data import Tfds
+from jaxdiff.experiment import Config
+from jaxdiff.nets import GaussianFourier, UNet
+from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.systems import Diffusion
+from jaxdiff.training import Training
+
+SIGMA_DATA = 0.6
+
+config = Config(
+    system=Diffusion(
+        network=UNet(
+            channels=16, multipliers=(1, 2, 4), blocks=1, attention=(2,), embedding=GaussianFourier(1.0), classes=10
+        ),
+        process=process.Karras(),
+        prediction=denoise.EDM(SIGMA_DATA),
+        input_scale=denoise.UnitVariance(SIGMA_DATA),
+        told=denoise.quarter_log_sigma,
+        weighting=losses.EDM(SIGMA_DATA),
+        times=losses.LogNormal(),
+        condition=Labels(10, drop=0.1),
+        sampler=samplers.DPMpp2M(),
+        grid=grids.Karras(),
+        steps=20,
+        guidance_scale=1.5,
+        shown=80,
+    ),
+    data=Tfds("mnist"),
+    batch_size=64,
+    training=Training(
+        steps=3500,
+        optimiser=Adam(2e-3, Schedule("cosine", warmup=200)),
+        averages=(Ema(0.999),),
+        show_every=500,
+    ),
+)

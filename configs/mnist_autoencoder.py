@@ -1,0 +1,19 @@
+"""The autoencoder under mnist_latent: 28x28 to latents of 7x7x4, L1 and a little KL."""
+
+from jaxdiff.averages import Ema
+from jaxdiff.data import Tfds
+from jaxdiff.experiment import Config
+from jaxdiff.nets.autoencoder import KL_28
+from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.systems import Autoencoding
+from jaxdiff.training import Training
+
+config = Config(
+    system=Autoencoding(KL_28.clone(channels=16), kl=1e-3),
+    data=Tfds("mnist"),
+    held_out=Tfds("mnist", "test"),
+    batch_size=64,
+    training=Training(
+        steps=1500, optimiser=Adam(2e-3, Schedule("cosine", warmup=100)), averages=(Ema(0.99),), show_every=500
+    ),
+)

@@ -1,0 +1,31 @@
+"""MNIST by a perceptron in twenty steps, betas from 0.001 to 0.7: linear layers and SiLU, told step and label."""
+
+from jaxdiff.averages import Ema
+from jaxdiff.conditions import Labels
+from jaxdiff.data import Tfds
+from jaxdiff.experiment import Config
+from jaxdiff.nets import MLP
+from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.process import Discrete, LinearBetas
+from jaxdiff.samplers import DDPM
+from jaxdiff.systems import Diffusion
+from jaxdiff.training import Training
+
+config = Config(
+    system=Diffusion(
+        network=MLP(widths=(768, 768, 768), classes=10),
+        process=Discrete(LinearBetas(20, 0.001, 0.7)),
+        condition=Labels(10, drop=0.1),
+        sampler=DDPM(),  # DDPM(noise=0.0) leaves the noise out
+        steps=20,
+        shown=50,
+    ),
+    data=Tfds("mnist"),
+    batch_size=256,
+    training=Training(
+        steps=10_000,
+        optimiser=Adam(1e-3, Schedule("cosine", warmup=200)),
+        averages=(Ema(0.999),),
+        show_every=2500,
+    ),
+)

@@ -1,0 +1,37 @@
+"""STL-10 at 96x96 from its 100,000 unlabelled photographs; the classifier of stl10_classifier can guide it."""
+
+from jaxdiff import denoise, grids, losses, process, samplers
+from jaxdiff.augment import Augment
+from jaxdiff.averages import Ema
+from jaxdiff.data import Tfds
+from jaxdiff.experiment import Config
+from jaxdiff.nets import GaussianFourier, UNet
+from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.systems import Diffusion
+from jaxdiff.training import Training
+
+config = Config(
+    system=Diffusion(
+        network=UNet(multipliers=(1, 2, 2, 3), attention=(2, 3), head_channels=64, embedding=GaussianFourier(1.0)),
+        process=process.Karras(),
+        prediction=denoise.EDM(),
+        input_scale=denoise.UnitVariance(),
+        told=denoise.quarter_log_sigma,
+        weighting=losses.EDM(),
+        times=losses.LogNormal(mean=-0.8, deviation=1.4),
+        sampler=samplers.DPMpp2M(),
+        grid=grids.Karras(),
+        steps=30,
+        shown=16,
+    ),
+    data=Tfds("stl10", "unlabelled"),
+    augment=Augment(flip=True),
+    batch_size=64,
+    training=Training(
+        steps=300_000,
+        optimiser=Adam(1e-4, Schedule(warmup=5000), clip=1.0),
+        averages=(Ema(0.9999),),
+        show_every=5000,
+        save_every=2500,
+    ),
+)
