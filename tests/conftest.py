@@ -14,7 +14,7 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def compiled() -> list[str]:
     """One entry for each program that XLA has compiled so far."""
     return _compiled

@@ -1,0 +1,347 @@
+"""The training step: the same on any devices, in any parts; its averages; steps that are not finite; what it costs."""
+
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdiff import denoise
+from jaxdiff.augment import Augment
+from jaxdiff.averages import Ema, PowerEma
+from jaxdiff.conditions import Labels
+from jaxdiff.experiment import Config, Experiment
+from jaxdiff.loop import DivergedError, train
+from jaxdiff.nets.layers import Net
+from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.parallel import Trainer
+from jaxdiff.process import Flow
+from jaxdiff.systems import Diffusion
+from jaxdiff.training import State, Tally, Training, train_step
+
+
+class Dropping(Net):
+    """Layers large enough to be split, and much dropout."""
+
+    @nn.compact
+    def __call__(self, x, told, label):
+        told = jnp.stack([told / 1000, (label / 10.0).astype(jnp.float32)], -1)
+        h = nn.Dense(256, name="first")(x.reshape(*x.shape[:-3], -1)) + nn.Dense(256, name="told")(told)
+        h = nn.Dropout(0.5, deterministic=not self.has_rng("dropout"))(nn.silu(h))
+        return nn.Dense(64, name="last")(h).reshape(x.shape)
+
+
+CONFIG = Config(
+    system=Diffusion(Dropping(), Flow(), denoise.flow, told=denoise.time, condition=Labels(10, drop=0.3)),
+    batch_size=32,
+    augment=Augment(flip=True, pad=2),
+    training=Training(
+        steps=20,
+        optimiser=Adam(3e-3, Schedule("cosine", warmup=5), weight_decay=0.01, clip=1.0),
+        averages=(Ema(0.9), PowerEma(0.1)),
+        log_every=20,
+    ),
+)
+
+
+def begun(**training):
+    """An experiment, its compiled step and its first state."""
+    experiment = Experiment(replace(CONFIG, training=replace(CONFIG.training, **training)), Path("nowhere"))
+    shardings = experiment.trainer.shardings(experiment.state_shapes)
+    return experiment, experiment.step(), jax.jit(experiment._start, out_shardings=shardings)(CONFIG.seed)
+
+
+class Steps(NamedTuple):
+    losses: list[float]  # the sum after each call
+    state: State
+    compiled_later: int  # programs, after the first call
+
+
+@pytest.fixture(scope="module")
+def steps(compiled):
+    """Twenty steps as a function of how they are taken."""
+
+    @lru_cache
+    def of(**training):
+        experiment, step, state = begun(**training)
+        batches, stride, sums = experiment.batches(), experiment.config.training.steps_per_call, []
+        for start in range(0, 20, stride):
+            batch = jax.tree.map(lambda *rows: np.stack(rows), *(batches[start + i] for i in range(stride)))
+            state = step(state, None, experiment.trainer.put(batch))
+            sums.append(float(state.tally.loss))
+            before = len(compiled) if start == 0 else before
+        return Steps(sums, state, len(compiled) - before)
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def alone(steps):
+    return steps(placing="jit")
+
+
+WAYS = {
+    "pmap": {"placing": "pmap"},
+    "sharded": {"placing": "sharded"},
+    "in parts": {"placing": "jit", "accumulate": 2},
+    "pmap, in parts": {"placing": "pmap", "accumulate": 2},
+}
+EACH_WAY = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+
+
+@EACH_WAY
+def test_the_same_losses_on_any_devices_and_in_parts(steps, alone, way):
+    assert jax.device_count() == 8
+    sums, state, _ = steps(**way)
+    assert len(state.params["last"]["kernel"].devices()) == (1 if way["placing"] == "jit" else 8)
+    np.testing.assert_allclose(np.diff(sums), np.diff(alone.losses), rtol=1e-5)
+    assert float(state.tally.gradient_norm) == pytest.approx(float(alone.state.tally.gradient_norm), rel=1e-5)
+    ours, theirs = jax.device_get((state.ema, alone.state.ema))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), ours, theirs)
+
+
+def test_several_steps_a_call_are_the_same_bit_for_bit(steps, alone):
+    sums, state, _ = steps(placing="jit", steps_per_call=4)
+    assert sums == alone.losses[3::4]
+    for name in ("params", "ema", "opt_state"):
+        ours, theirs = jax.device_get((getattr(state, name), getattr(alone.state, name)))
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+@EACH_WAY
+def test_a_step_is_compiled_once(steps, alone, way):
+    assert alone.compiled_later == steps(**way).compiled_later == 0
+
+
+def test_the_loss_falls(alone):
+    assert np.mean(np.diff(alone.losses)[-5:]) < 0.9 * np.mean(np.diff(alone.losses)[:5])
+
+
+def test_large_leaves_are_split(steps):
+    state = steps(placing="sharded").state
+    for tree in (state.params, *state.ema, state.opt_state[1].mu, state.opt_state[1].nu):
+        kernel, bias = tree["first"]["kernel"], tree["first"]["bias"]
+        assert {shard.data.shape for shard in kernel.addressable_shards} == {(64, 32)}
+        assert {shard.index[1].start for shard in kernel.addressable_shards} == set(range(0, 256, 32))
+        assert bias.sharding.is_fully_replicated
+
+
+def test_auto_takes_all_devices_and_splits_what_does_not_fit(monkeypatch):
+    assert Trainer("auto").placing == "pmap"
+    device = type("Device", (), {"memory_stats": lambda self: {"bytes_limit": 10**9}})()
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    monkeypatch.setattr(jax, "local_device_count", lambda: 8)
+    monkeypatch.setattr("jaxdiff.parallel.Devices", lambda devices: devices)
+    assert [Trainer("auto", size).placing for size in (4 * 10**8, 6 * 10**8)] == ["pmap", "sharded"]
+
+
+# --- one number to train --------------------------------------------------------------------------------------------
+
+BATCH = 8
+TRAINING = Training(
+    steps=10, optimiser=Adam(0.1), averages=(Ema(0.5, warmup=False), Ema(0.9)), placing="jit", log_every=10, patience=3
+)
+
+
+def one_number(objective, training=TRAINING, placing="jit"):
+    """A compiled step for params = {"w": 1}, and the state it starts from."""
+    trainer = Trainer(placing)
+    like = jax.eval_shape(lambda: State.start({"w": jnp.ones(())}, training, jax.random.key(3)))
+    start = lambda: State.start({"w": jnp.ones(())}, training, jax.random.key(3))  # noqa: E731
+    state = jax.jit(start, out_shardings=trainer.shardings(like))()
+    return train_step(objective, training, BATCH, trainer, like), state, trainer
+
+
+def batch_of(value):
+    return {"x": np.full((1, BATCH), value, np.float32), "index": np.arange(BATCH, dtype=np.uint32)[None]}
+
+
+def squared(params, constants, key, u, example):
+    return jnp.square(params["w"] - example["x"])
+
+
+def test_steps_averages_and_sums_as_written_out():
+    step, state, trainer = one_number(squared)
+    adam, w, emas, losses, norms = optax.adam(0.1), jnp.ones(()), [1.0, 1.0], 0.0, 0.0
+    opt_state = adam.init(w)
+    for number in range(6):
+        losses, norms = losses + float((w + 2.0) ** 2), norms + float(2 * (w + 2.0))
+        updates, opt_state = adam.update(2 * (w + 2.0), opt_state)
+        w = w + updates
+        decays = 0.5, min(0.9, (1 + number) / (10 + number))
+        emas = [decay * ema + (1 - decay) * float(w) for decay, ema in zip(decays, emas, strict=True)]
+        state = step(state, None, trainer.put(batch_of(-2.0)))
+        assert float(state.params["w"]) == pytest.approx(float(w), rel=1e-6)
+        assert [float(ema["w"]) for ema in state.ema] == pytest.approx(emas, rel=1e-5)
+    assert int(state.step) == int(state.tally.steps) == 6
+    assert float(state.tally.loss) == pytest.approx(losses, rel=1e-6)
+    assert float(state.tally.gradient_norm) == pytest.approx(norms, rel=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])  # the last has a finite gradient, and a loss that is not
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(bad):
+    step, state, trainer = one_number(squared)
+    state = step(state, None, trainer.put(batch_of(0.5)))
+    before = jax.device_get(state.replace(key=jax.random.key_data(state.key)))
+    batch = batch_of(0.5)
+    batch["x"][0, 5] = bad  # one example is enough
+    state = step(state, None, trainer.put(batch))
+    after = jax.device_get(state.replace(key=jax.random.key_data(state.key)))
+    for name in ("params", "ema", "opt_state", "key"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(before, name), getattr(after, name))
+    assert (after.step, after.tally.steps, after.tally.skipped, after.tally.in_a_row) == (2, 2, 1, 1)
+    assert after.tally.loss == before.tally.loss
+    state = step(state, None, trainer.put(batch_of(0.5)))
+    assert (int(state.tally.skipped), int(state.tally.in_a_row)) == (1, 0)
+    assert float(state.params["w"]) != before.params["w"]
+
+
+def test_a_loss_that_is_finite_where_its_gradient_is_not():
+    def kinked(params, constants, key, u, example):
+        return jnp.sqrt(params["w"] - 1.0) + example["x"]
+
+    step, state, trainer = one_number(kinked)
+    state = step(state, None, trainer.put(batch_of(0.0)))
+    assert (int(state.tally.skipped), float(state.params["w"])) == (1, 1.0)
+
+
+@pytest.mark.parametrize("placing", ["jit", "pmap", "sharded"])
+def test_u_is_spread_evenly_and_keys_are_of_examples(placing):
+    def turning(params, constants, key, u, example):
+        return jnp.cos(2 * jnp.pi * u) + 0.0 * params["w"]
+
+    def noisy(params, constants, key, u, example):
+        return jax.random.normal(key) + 0.0 * params["w"]
+
+    step, state, trainer = one_number(turning, placing=placing)
+    assert abs(float(step(state, None, trainer.put(batch_of(0.0))).tally.loss)) < 1e-6
+    step, state, trainer = one_number(noisy, placing=placing)
+    keys = [jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 0), index) for index in range(BATCH)]
+    mean = np.mean([jax.random.normal(key) for key in keys])
+    assert float(step(state, None, trainer.put(batch_of(0.0))).tally.loss) == pytest.approx(mean, rel=1e-5)
+
+
+def test_the_old_state_is_used_up():
+    step, state, trainer = one_number(squared)
+    step(state, None, trainer.put(batch_of(0.0)))
+    assert state.params["w"].is_deleted()
+    assert state.ema[0]["w"].is_deleted()
+
+
+# --- the loop -------------------------------------------------------------------------------------------------------
+
+
+class Book:
+    """A logbook and a folder of checkpoints at once, kept in mind."""
+
+    def __init__(self):
+        self.rows, self.saved, self.pictures = [], [], []
+
+    def advance(self, step):
+        pass
+
+    def write(self, row):
+        self.rows.append(row)
+
+    def picture(self, step, picture):
+        self.pictures.append(step)
+
+    def save(self, step, state):
+        self.saved.append(step)
+
+
+def looped(training, values, objective=squared):
+    step, state, trainer = one_number(objective, training)
+    book, batches = Book(), map(batch_of, values)
+    show = lambda state: np.zeros((2, 2, 3), np.uint8)  # noqa: E731
+    train(state, step, None, batches, training, trainer, book, book, show, BATCH, batches_an_epoch=4.0)
+    return book
+
+
+def test_rows_pictures_and_checkpoints_come_when_asked_for():
+    training = replace(TRAINING, log_every=2, show_every=4, save_every=5)
+    book = looped(training, [0.0, 0.0, np.nan, 0.0, *[0.0] * 6])
+    assert [row["step"] for row in book.rows] == [2, 4, 6, 8, 10]
+    assert [row["skipped"] for row in book.rows] == [0, 1, 0, 0, 0]
+    assert [row["epoch"] for row in book.rows] == [0.5, 1.0, 1.5, 2.0, 2.5]
+    assert (book.pictures, book.saved) == ([4, 8, 10], [5, 10])
+    assert all(np.isfinite(row["loss"]) and row["images_per_second"] > 0 for row in book.rows)
+    assert book.rows[0]["learning_rate"] == pytest.approx(0.1)
+
+
+def test_a_row_is_the_mean_of_the_steps_that_counted():
+    book = looped(replace(TRAINING, steps=3, log_every=3, optimiser=Adam(1e-12)), [0.0, np.nan, 3.0])
+    assert book.rows[0]["loss"] == pytest.approx((1 + 4) / 2)
+    assert book.rows[0]["gradient_norm"] == pytest.approx((2 + 4) / 2)
+
+
+def test_a_loss_that_stays_not_finite_stops_the_run():
+    training = replace(TRAINING, log_every=2, patience=3)
+    looped(training, [0.0, np.nan, np.nan, 0.0, 0.0, np.nan, np.nan, 0.0, 0.0, 0.0])
+    with pytest.raises(DivergedError, match=r"not been finite for 4 steps, up to step 6: try a lower .*rate"):
+        looped(training, [0.0, 0.0, *[np.nan] * 8])
+
+
+def test_nothing_is_asked_of_the_device_between_rows():
+    class Watched:
+        """Notes at which step something of the state is looked at."""
+
+        def __init__(self):
+            self.at, self.seen = 0, set()
+
+        step = property(lambda self: self.seen.add(self.at) or jnp.int32(0))
+        tally = property(lambda self: self.seen.add(self.at) or Tally.zero())
+
+        def replace(self, **changes):
+            return self
+
+    def step(state, constants, batch):
+        state.at += 1
+        return state
+
+    state, book = Watched(), Book()
+    training = replace(TRAINING, steps=20, log_every=5, show_every=20, save_every=20)
+    train(state, step, None, [{}] * 20, training, Trainer("jit"), book, book, lambda state: None, BATCH, 4.0)
+    assert state.seen == {0, 5, 10, 15, 20}
+
+
+def test_the_host_sends_the_batch_and_nothing_else():
+    step, state, trainer = one_number(squared)
+    batches = [trainer.put(batch_of(0.0)) for _ in range(3)]
+    state = step(state, None, batches[0])
+    with jax.transfer_guard("disallow"):
+        for batch in batches[1:]:
+            state = step(state, None, batch)
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: Training(steps=0), "steps > 0"),
+        (lambda: Training(averages=()), r"at least one average, such as Ema\(\)"),
+        (lambda: Training(steps_per_call=7), "steps that steps_per_call=7 divides"),
+        (lambda: Training(save_every=500, keep_every=1200), "keep_every that save_every=500 divides"),
+        (lambda: Training(patience=0), "patience > 0"),
+        (lambda: Config(CONFIG.system, batch_size=30, training=Training(accumulate=4)), "accumulate=4 divides"),
+        (lambda: Config(CONFIG.system, seed=-1), "0 <= seed"),
+        (lambda: Trainer("many"), "placing must be one of auto, jit, pmap, sharded"),
+        (lambda: Trainer("pmap").check_batch(12), "8 devices do not divide a batch of 12: 8 or 16 would do"),
+        (lambda: Trainer("pmap").check_batch(24, 2), "8 devices and accumulate=2 do not .* 16 or 32 would do"),
+        (lambda: Trainer("jit").check_batch(3), None),
+    ],
+)
+def test_bad_settings_are_refused(call, says):
+    if says is None:
+        call()
+    else:
+        with pytest.raises(ValueError, match=says):
+            call()
