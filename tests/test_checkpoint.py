@@ -1,0 +1,232 @@
+"""Checkpoints: what is kept, what is moved to other devices, and that no damage goes unseen."""
+
+import gc
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdiff.checkpoint import Checkpoints, DamagedError, fingerprint, free_bytes, unused
+from jaxdiff.parallel import Trainer
+
+
+def state_of(seed):
+    """Every kind of array there is in a training state."""
+    key = jax.random.key(seed)
+    params = {"kernel": jax.random.normal(key, (128, 128)), "half": jnp.full((3,), seed, jnp.bfloat16)}
+    return {
+        "params": params,
+        "opt_state": optax.adam(1e-3).init(params),
+        "key": jax.random.fold_in(key, 1),
+        "flags": jnp.array([True, False]),
+        "bytes": jnp.arange(5, dtype=jnp.uint8) + seed,
+        "step": jnp.int32(seed),
+    }
+
+
+def like(state, placing="jit"):
+    shardings = Trainer(placing).shardings(state)
+    return jax.tree.map(lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s), state, shardings)
+
+
+def same(state, other):
+    def bits(leaf):
+        return np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
+
+    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True)
+    return all(bits(a).dtype == bits(b).dtype and np.array_equal(bits(a), bits(b)) for a, b in pairs)
+
+
+def saved(folder, steps, **options):
+    checkpoints = Checkpoints(folder, **{"keep": 10, **options})
+    for step in steps:
+        checkpoints.save(step, state_of(step))
+    checkpoints.close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("checkpoints"), (1, 2))
+
+
+@pytest.fixture
+def two(pristine, tmp_path):
+    """A copy of checkpoints of steps 1 and 2."""
+    return Path(shutil.copytree(pristine, tmp_path / "two"))
+
+
+def newest(folder):
+    """The step and state that a run would go on from, and what it would be told."""
+    told, checkpoints = [], Checkpoints(folder, keep=10)
+    found = checkpoints.restore_newest(like(state_of(0)), told.append)
+    checkpoints.close()
+    return found, told
+
+
+def test_what_is_saved_comes_back_bit_for_bit(two):
+    (step, state), told = newest(two)
+    assert (step, told) == (2, [])
+    assert same(state, state_of(2))
+    checkpoints = Checkpoints(two)
+    assert same(checkpoints.restore(like(state_of(0)), 1), state_of(1))
+    with pytest.raises(ValueError, match="no checkpoint of step 7: it has 1, 2"):
+        checkpoints.restore(like(state_of(0)), 7)
+    checkpoints.close()
+
+
+def test_no_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "new", keep=3)
+    assert checkpoints.restore_newest(like(state_of(0)), print) is None
+    with pytest.raises(ValueError, match="no checkpoint of step None: it has none"):
+        checkpoints.restore(like(state_of(0)))
+    checkpoints.close()
+
+
+def test_the_last_few_and_every_so_many_are_kept(tmp_path):
+    folder = saved(tmp_path, range(1, 9), keep=2, keep_every=3)
+    assert Checkpoints(folder).steps == [3, 6, 7, 8]
+    assert sorted(path.name for path in folder.iterdir()) == ["3", "6", "7", "8"]
+
+
+def test_what_a_killed_process_left_is_cleared_away_by_the_next_and_no_one_else(two):
+    left = two / "3.orbax-checkpoint-tmp"
+    shutil.copytree(two / "2", left)
+    Checkpoints(two).close()  # somebody who reads
+    assert left.exists()
+    assert newest(two)[0][0] == 2
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(("before", "after"), [("sharded", "jit"), ("jit", "sharded"), ("pmap", "jit"), ("jit", "pmap")])
+def test_a_state_moves_to_other_devices(tmp_path, before, after):
+    state = jax.device_put(state_of(5), Trainer(before).shardings(state_of(5)))
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(5, state)
+    moved = checkpoints.restore(like(state, after))
+    checkpoints.close()
+    assert same(moved, state_of(5))
+    split = moved["params"]["kernel"].addressable_shards
+    assert {shard.data.shape for shard in split} == {(16, 128) if after == "sharded" else (128, 128)}
+
+
+# --- damage ---------------------------------------------------------------------------------------------------------
+
+
+def files(folder, step):
+    return [path for path in sorted((folder / str(step)).rglob("*")) if path.is_file()]
+
+
+def flipped(path, rng):
+    content = bytearray(path.read_bytes())
+    for place in rng.integers(len(content), size=1 + len(content) // 1000):
+        content[place] ^= 1 << rng.integers(8)
+    path.write_bytes(content)
+
+
+def truncated(path, rng):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path, rng):
+    path.write_bytes(b"")
+
+
+def deleted(path, rng):
+    path.unlink()
+
+
+@pytest.fixture
+def abandoned():
+    """Orbax leaves coroutines behind when it fails, which complain when they are collected."""
+    yield
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("abandoned")
+@pytest.mark.parametrize("damage", [flipped, truncated, emptied, deleted])
+def test_no_damage_goes_unseen(two, damage):
+    """A damaged file either does not matter, or the checkpoint before is taken and a line says so."""
+    rng, whole, fell_back = np.random.default_rng(0), two, 0
+    for number, path in enumerate(files(whole, 2)):
+        folder = Path(shutil.copytree(whole, whole.with_name(f"copy_{number}")))
+        damage(folder / path.relative_to(whole), rng)
+        (step, state), told = newest(folder)
+        assert same(state, state_of(step)), path
+        if step == 1:
+            fell_back += 1
+            assert len(told) == 1
+            assert "it is now damaged_2, and the run goes on from step 1" in told[0]
+            assert (folder / "damaged_2").is_dir()
+            assert Checkpoints(folder).steps == [1]
+        else:
+            assert told == []
+    assert fell_back >= 3
+
+
+def test_one_number_changed_by_hand_is_noticed(two, monkeypatch):
+    def changed(state):
+        return {**state, "opt_state": jax.tree.map(lambda leaf: leaf, state["opt_state"]), "step": state["step"] + 1}
+
+    checkpoints = Checkpoints(two, keep=10)
+    monkeypatch.setattr("jaxdiff.checkpoint.fingerprint", lambda state: fingerprint(changed(state)))
+    checkpoints.save(3, state_of(3))
+    monkeypatch.undo()
+    with pytest.raises(DamagedError, match="3 is not what was written: a file has changed"):
+        checkpoints.restore(like(state_of(0)), 3)
+    checkpoints.close()
+
+
+def test_every_bit_counts_in_a_fingerprint():
+    rng = np.random.default_rng(1)
+    tree = {"a": rng.normal(size=40).astype(np.float32), "b": np.arange(7, dtype=np.uint16), "c": np.array([True])}
+    of_tree = fingerprint(tree)
+    for name, leaf in tree.items():
+        for bit in rng.permutation(8 * leaf.nbytes)[:40] if leaf.dtype != bool else [0]:
+            content = bytearray(leaf.tobytes())
+            content[bit // 8] ^= 1 << (bit % 8)
+            other = fingerprint({**tree, name: np.frombuffer(bytes(content), leaf.dtype)})
+            assert int(jnp.sum(other != of_tree)) == 1
+    swapped = {**tree, "a": tree["a"][::-1].copy()}
+    assert int(fingerprint(swapped)[0]) != int(of_tree[0])
+
+
+def test_fingerprints_do_not_depend_on_devices():
+    state = state_of(3)
+    wanted = fingerprint(state)
+    for placing in ("pmap", "sharded"):
+        np.testing.assert_array_equal(fingerprint(jax.device_put(state, Trainer(placing).shardings(state))), wanted)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("abandoned")
+def test_when_all_are_damaged_nothing_is_touched(two):
+    for step in (1, 2):
+        for path in (two / str(step)).rglob("d/*"):
+            path.write_bytes(b"")
+    before = {path: path.read_bytes() for path in two.rglob("*") if path.is_file()}
+    with pytest.raises(DamagedError, match="no checkpoint can be read: .*--restart starts over"):
+        newest(two)
+    assert {path: path.read_bytes() for path in two.rglob("*") if path.is_file()} == before
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    monkeypatch.setattr("jaxdiff.checkpoint.free_bytes", lambda folder: 10**6)
+    with pytest.raises(ValueError, match=r"1.0 MB of space left, too little for a checkpoint of 0.2 MB: make room"):
+        checkpoints.save(1, state_of(1))
+    checkpoints.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names(tmp_path):
+    assert unused(tmp_path / "run") == tmp_path / "run"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run_2").mkdir()
+    assert unused(tmp_path / "run") == tmp_path / "run_3"
+    assert free_bytes(tmp_path / "not" / "yet") == free_bytes(tmp_path) > 0
