@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from configs.cifar10_flow import config as flow
+from configs.cifar10_flow import system
 from jaxdiff.nets.dit import DIT_S
 
-config = replace(flow, system=replace(flow.system, network=DIT_S.clone(classes=10)))
+config = replace(flow, system=replace(system, network=DIT_S.clone(classes=10)))

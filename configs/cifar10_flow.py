@@ -11,20 +11,21 @@ from jaxdiff.optimisers import Adam, Schedule
 from jaxdiff.systems import Diffusion
 from jaxdiff.training import Training
 
+system = Diffusion(
+    network=DDPM_CIFAR10.clone(classes=10),
+    process=process.Flow(),
+    prediction=denoise.flow,
+    told=denoise.ScaledTime(1000.0),
+    weighting=losses.flow,
+    times=losses.LogitNormal(),
+    condition=Labels(10, drop=0.1),
+    sampler=samplers.Heun(),
+    grid=grids.Uniform(),
+    steps=25,
+    shown=80,
+)
 config = Config(
-    system=Diffusion(
-        network=DDPM_CIFAR10.clone(classes=10),
-        process=process.Flow(),
-        prediction=denoise.flow,
-        told=denoise.ScaledTime(1000.0),
-        weighting=losses.flow,
-        times=losses.LogitNormal(),
-        condition=Labels(10, drop=0.1),
-        sampler=samplers.Heun(),
-        grid=grids.Uniform(),
-        steps=25,
-        shown=80,
-    ),
+    system=system,
     data=Tfds("cifar10"),
     augment=Augment(flip=True),
     batch_size=128,

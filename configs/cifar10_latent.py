@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from configs.mnist_latent import config as mnist
+from configs.mnist_latent import system
 from jaxdiff.averages import Ema
 from jaxdiff.data import Tfds
 from jaxdiff.nets import GaussianFourier, UNet
@@ -11,6 +12,6 @@ network = UNet(multipliers=(1, 2), blocks=3, attention=(0, 1), dropout=0.1, embe
 config = replace(
     mnist,
     data=Tfds("cifar10"),
-    system=replace(mnist.system, codec="runs/cifar10_autoencoder", network=network),
+    system=replace(system, codec="runs/cifar10_autoencoder", network=network),
     training=replace(mnist.training, steps=100_000, averages=(Ema(0.9999),), show_every=5000, save_every=2500),
 )

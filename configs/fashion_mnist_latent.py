@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 from configs.mnist_latent import config as mnist
+from configs.mnist_latent import system
 from jaxdiff.data import Tfds
 
-config = replace(
-    mnist, data=Tfds("fashion_mnist"), system=replace(mnist.system, codec="runs/fashion_mnist_autoencoder")
-)
+config = replace(mnist, data=Tfds("fashion_mnist"), system=replace(system, codec="runs/fashion_mnist_autoencoder"))

@@ -19,7 +19,14 @@ config = Config(
     system=Diffusion(
         network=Prompted(
             UNet(
-                channels=16, multipliers=(1, 2, 4), blocks=1, attention=(2,), embedding=GaussianFourier(1.0), text=True
+                channels=16,
+                multipliers=(1, 2, 4),
+                blocks=1,
+                attention=(2,),
+                embedding=GaussianFourier(1.0),
+                noise_width=64,
+                told_width=256,
+                text=True,
             ),
             TextEncoder(WORDS.count, width=64),
         ),
@@ -28,7 +35,7 @@ config = Config(
         input_scale=denoise.UnitVariance(0.6),
         told=denoise.quarter_log_sigma,
         weighting=losses.EDM(0.6),
-        times=losses.LogNormal(),
+        times=losses.LogNormal(mean=0.0),
         condition=Prompts(
             WORDS,
             TEMPLATES,

@@ -10,22 +10,23 @@ from jaxdiff.optimisers import Adam, Schedule
 from jaxdiff.systems import Diffusion
 from jaxdiff.training import Training
 
-config = Config(
-    system=Diffusion(
-        network=UNet(
-            channels=64, multipliers=(1, 2, 2, 4, 4), attention=(3, 4), head_channels=64, embedding=GaussianFourier(1.0)
-        ),
-        process=process.Karras(),
-        prediction=denoise.EDM(),
-        input_scale=denoise.UnitVariance(),
-        told=denoise.quarter_log_sigma,
-        weighting=losses.EDM(),
-        times=losses.LogNormal(mean=-0.4, deviation=1.4),  # larger images are still seen through more noise
-        sampler=samplers.DPMpp2M(),
-        grid=grids.Karras(),
-        steps=30,
-        shown=16,
+system = Diffusion(
+    network=UNet(
+        channels=64, multipliers=(1, 2, 2, 4, 4), attention=(3, 4), head_channels=64, embedding=GaussianFourier(1.0)
     ),
+    process=process.Karras(),
+    prediction=denoise.EDM(),
+    input_scale=denoise.UnitVariance(),
+    told=denoise.quarter_log_sigma,
+    weighting=losses.EDM(),
+    times=losses.LogNormal(mean=-0.4, deviation=1.4),  # larger images are still seen through more noise
+    sampler=samplers.DPMpp2M(),
+    grid=grids.Karras(),
+    steps=30,
+    shown=16,
+)
+config = Config(
+    system=system,
     data=Folder("images", size=128),
     augment=Augment(flip=True),
     batch_size=16,

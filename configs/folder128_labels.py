@@ -1,14 +1,20 @@
-"""As folder128, told the class of the image: a subfolder each, or labels.csv. system.condition.classes is how many."""
+"""As folder128, told the class of the image: a subfolder each, or labels.csv."""
 
 from dataclasses import replace
 
 from configs.folder128 import config as unconditional
+from configs.folder128 import system
 from jaxdiff.conditions import Labels
 
-system = unconditional.system
+CLASSES = 10  # as many as there are
+
 config = replace(
     unconditional,
     system=replace(
-        system, network=system.network.clone(classes=10), condition=Labels(10, drop=0.1), guidance_scale=2.0, shown=20
+        system,
+        network=system.network.clone(classes=CLASSES),
+        condition=Labels(CLASSES, drop=0.1),
+        guidance_scale=2.0,
+        shown=20,
     ),
 )

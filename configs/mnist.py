@@ -15,14 +15,21 @@ SIGMA_DATA = 0.6
 config = Config(
     system=Diffusion(
         network=UNet(
-            channels=16, multipliers=(1, 2, 4), blocks=1, attention=(2,), embedding=GaussianFourier(1.0), classes=10
+            channels=16,
+            multipliers=(1, 2, 4),
+            blocks=1,
+            attention=(2,),
+            embedding=GaussianFourier(1.0),
+            noise_width=64,
+            told_width=256,
+            classes=10,
         ),
         process=process.Karras(),
         prediction=denoise.EDM(SIGMA_DATA),
         input_scale=denoise.UnitVariance(SIGMA_DATA),
         told=denoise.quarter_log_sigma,
         weighting=losses.EDM(SIGMA_DATA),
-        times=losses.LogNormal(),
+        times=losses.LogNormal(mean=0.0),  # a digit is decided at levels of 1 to 8
         condition=Labels(10, drop=0.1),
         sampler=samplers.DPMpp2M(),
         grid=grids.Karras(),

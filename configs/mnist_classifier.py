@@ -12,7 +12,9 @@ from jaxdiff.training import Training
 
 config = Config(
     system=Classification(
-        network=Classifier(channels=16, multipliers=(1, 2, 4), blocks=1, embedding=GaussianFourier(1.0)),
+        network=Classifier(
+            channels=16, multipliers=(1, 2, 4), blocks=1, embedding=GaussianFourier(1.0), noise_width=64, told_width=256
+        ),
         process=process.Karras(),
         input_scale=denoise.UnitVariance(0.6),
         told=denoise.quarter_log_sigma,

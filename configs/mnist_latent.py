@@ -10,25 +10,24 @@ from jaxdiff.optimisers import Adam, Schedule
 from jaxdiff.systems import Diffusion
 from jaxdiff.training import Training
 
+system = Diffusion(
+    network=UNet(channels=64, multipliers=(2,), blocks=2, attention=(0,), embedding=GaussianFourier(1.0), classes=10),
+    process=process.Karras(),
+    prediction=denoise.EDM(1.0),  # the codec scales latents to a deviation of 1
+    input_scale=denoise.UnitVariance(1.0),
+    told=denoise.quarter_log_sigma,
+    weighting=losses.EDM(1.0),
+    times=losses.LogNormal(mean=0.2),
+    condition=Labels(10, drop=0.1),
+    codec="runs/mnist_autoencoder",
+    sampler=samplers.DPMpp2M(),
+    grid=grids.Karras(),
+    steps=20,
+    guidance_scale=1.5,
+    shown=80,
+)
 config = Config(
-    system=Diffusion(
-        network=UNet(
-            channels=64, multipliers=(2,), blocks=2, attention=(0,), embedding=GaussianFourier(1.0), classes=10
-        ),
-        process=process.Karras(),
-        prediction=denoise.EDM(1.0),  # the codec scales latents to a deviation of 1
-        input_scale=denoise.UnitVariance(1.0),
-        told=denoise.quarter_log_sigma,
-        weighting=losses.EDM(1.0),
-        times=losses.LogNormal(mean=-0.4),
-        condition=Labels(10, drop=0.1),
-        codec="runs/mnist_autoencoder",
-        sampler=samplers.DPMpp2M(),
-        grid=grids.Karras(),
-        steps=20,
-        guidance_scale=1.5,
-        shown=80,
-    ),
+    system=system,
     data=Tfds("mnist"),
     batch_size=128,
     training=Training(

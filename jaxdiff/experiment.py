@@ -56,6 +56,9 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32 or self.batch_size < 1:
             raise ValueError(f"needs 0 <= seed < 2^32 and batch_size >= 1, got {self.seed} and {self.batch_size}")
+        latent = getattr(self.system, "codec", None) is not None
+        if latent and getattr(self.system, "encode", None) == "once" and self.augment != Augment():
+            raise ValueError(f'{self.augment} needs system.encode="each step": what is encoded once stays as it is')
         if self.batch_size % self.training.accumulate:
             raise ValueError(f"needs a batch_size that accumulate={self.training.accumulate} divides")
 
@@ -110,14 +113,21 @@ class Experiment:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of what the network sees."""
-        image = tuple(self.examples.images.shape[1:])
         if self.codec is None:
-            return image
-        return tuple(jax.eval_shape(self.codec.encode, jax.ShapeDtypeStruct(image, jnp.float32)).shape)
+            return self.image
+        return tuple(jax.eval_shape(self.codec.encode, jax.ShapeDtypeStruct(self.image, jnp.float32)).shape)
+
+    @cached_property
+    def image(self) -> tuple[int, ...]:
+        """The shape of an image: once trained, known without the data."""
+        path = self.folder / "data.json"
+        if path.exists():
+            return tuple(json.loads(path.read_text(encoding="utf-8"))["image"])
+        return tuple(self.examples.images.shape[1:])
 
     @property
     def encoded_once(self) -> bool:
-        return self.codec is not None and getattr(self.config.system, "encode", "once") == "once"
+        return self.codec is not None and getattr(self.config.system, "encode", None) == "once"
 
     def fields(self) -> dict[str, Any]:
         """What a batch holds."""
@@ -137,11 +147,11 @@ class Experiment:
 
     @cached_property
     def state_shapes(self) -> State:
-        return jax.eval_shape(self._start, self.config.seed)
+        return jax.eval_shape(partial(self._start, self.shape), self.config.seed)
 
-    def _start(self, seed: Any) -> State:
+    def _start(self, shape: tuple[int, ...], seed: Any) -> State:
         key = jax.random.key(seed, impl="threefry2x32")
-        params = self.config.system.start(jax.random.fold_in(key, 0), self.shape)
+        params = self.config.system.start(jax.random.fold_in(key, 0), shape)
         return State.start(params, self.config.training, jax.random.fold_in(key, 1))
 
     @cached_property
@@ -211,7 +221,11 @@ class Experiment:
         like = jax.tree.map(partial(jax.ShapeDtypeStruct.update), self.state_shapes)
         like = jax.tree.map(lambda leaf, sharding: leaf.update(sharding=sharding), like, shardings)
         restored = checkpoints.restore_newest(like, warn)
-        return jax.jit(self._start, out_shardings=shardings)(self.config.seed) if restored is None else restored[1]
+        return (
+            jax.jit(partial(self._start, self.shape), out_shardings=shardings)(self.config.seed)
+            if restored is None
+            else restored[1]
+        )
 
     def picture(self, state: State) -> np.ndarray:
         params = gathered(state.ema[0])
@@ -222,6 +236,7 @@ class Experiment:
         self._check_continues()
         self._wandb_module()
         configs.to_data(self.config, VOCABULARY)
+        self.config.system.check()
         state, u = self.state_shapes, jax.ShapeDtypeStruct((), jnp.float32)
         jax.eval_shape(self._objective, state.params, self.codec, state.key, u, self.example_shapes())
         self._check_space()
@@ -255,6 +270,8 @@ class Experiment:
                 self.folder / "config.json",
                 json.dumps(configs.to_data(self.config, VOCABULARY), indent=1, allow_nan=False),
             )
+            about = {"image": self.examples.images.shape[1:], "classes": self.examples.classes}
+            write(self.folder / "data.json", json.dumps(about))
             left_out = "".join(f"{name}: {why}\n" for name, why in self.examples.unreadable)
             if left_out:
                 write(self.folder / "unreadable.txt", left_out)

@@ -5,7 +5,7 @@ Each is a frozen value with the loss of one example and a picture of how far it 
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,9 @@ Fields = dict[str, Any]
 
 
 class System(Protocol):
+    def check(self) -> None:
+        """Refuses what would come to light only when a picture is made."""
+
     def fields(self, examples: Examples) -> Fields:
         """What a batch holds: arrays with one row an example."""
 
@@ -55,12 +58,17 @@ class Diffusion:
     times: losses.Times = losses.Uniform()
     condition: Condition | None = None
     codec: str | None = None  # a run that trained an autoencoder, or a diffusers folder of one: makes the model latent
+    encode: Literal["once", "each step"] = "once"  # all images before the training, or a batch as it comes
     sampler: samplers.Sampler = samplers.DDPM()
     grid: grids.Grid = grids.Trailing()
     steps: int = 100
     guidance_scale: float = 1.0
     clip: bool = True  # the clean image that is expected to [-1, 1]; not for latents
     shown: int = 64
+
+    def check(self) -> None:
+        self.times_of()
+        self.denoiser({})
 
     def fields(self, examples: Examples) -> Fields:
         return {} if self.condition is None else self.condition.fields(examples)
@@ -129,6 +137,9 @@ class Autoencoding:
     kl: float = 1e-6
     shown: int = 32
 
+    def check(self) -> None:
+        pass
+
     def fields(self, examples: Examples) -> Fields:
         return {}
 
@@ -158,6 +169,9 @@ class Classification:
     times: losses.Times = losses.Uniform()
     clean: float = 0.0  # the share of examples without noise
     shown: int = 1000
+
+    def check(self) -> None:
+        pass
 
     def fields(self, examples: Examples) -> Fields:
         return {"label": labels_of(examples, self.network.classes)}

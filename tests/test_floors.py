@@ -29,6 +29,7 @@ FLOORS = (
     ("interop.diffusers", "systems"),
     ("latents",),
     ("experiment",),
+    ("drawing",),
 )
 PACKAGES = {"PIL": "pillow", "tensorflow_datasets": "tensorflow-datasets", "orbax": "orbax-checkpoint"}
 MODULES = {

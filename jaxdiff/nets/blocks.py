@@ -80,7 +80,8 @@ class Conditioning(Net):
         if self.classes is not None:
             label = jnp.broadcast_to(label, told.shape) if jnp.ndim(label) == 0 else jnp.asarray(label)
             require(label.shape == told.shape, f"one label an image, of shape {told.shape}", label.shape)
-            vector = vector + Embed(self.classes + self.null_label, self.width, self.dtype, name="label")(label)
+            embed = Embed(self.classes + self.null_label, self.width, 1.0, self.dtype, name="label")  # heard at once
+            vector = vector + embed(label)
         if text is not None and text.pooled is not None:
             vector = vector + Dense(self.width, dtype=self.dtype, name="text")(text.pooled)
         return silu(vector)

@@ -180,6 +180,7 @@ class Embed(Net):
 
     count: int
     features: int
+    deviation: float = 0.02  # of the vectors at first
     dtype: Dtype = "float32"
 
     @nn.compact
@@ -190,7 +191,9 @@ class Embed(Net):
         legal = (index >= 0) & (index < self.count)
         if not isinstance(legal, jax.core.Tracer):
             require(bool(legal.all()), f"integers from 0 to {self.count - 1}", index.tolist())
-        table = self.param("embedding", nn.initializers.normal(0.02), (self.count, self.features), jnp.float32)
+        table = self.param(
+            "embedding", nn.initializers.normal(self.deviation), (self.count, self.features), jnp.float32
+        )
         rows = jnp.take(table.astype(self.dtype), index, axis=0, mode="clip")
         return jnp.where(legal[..., None], rows, jnp.nan)
 
