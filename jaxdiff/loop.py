@@ -107,7 +107,7 @@ def _row(tally: Tally, training: Training, step: int, epoch: float, rate: float)
 
 def _written(tally: Tally) -> Tally:
     """Zero again, where the old one lives."""
-    zero = Tally.zero()
+    zero = jax.device_get(Tally.zero())  # from the host: JAX 0.10 fails to put it from one process's only device on all
     zero = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), zero, tally)
     return replace(zero, in_a_row=tally.in_a_row)
 

@@ -4,6 +4,7 @@ import ctypes
 import importlib.util
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -178,10 +179,18 @@ def prepare(distributed: bool = False) -> None:
         keep_memory()
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax would tell of an error at length, before it is raised
+    _quieten()
     if distributed:
         count, number = _whole("JAX_NUM_PROCESSES"), _whole("JAX_PROCESS_ID")  # JAX itself reads the address only
         jax.distributed.initialize(num_processes=count, process_id=number)
+
+
+def _quieten() -> None:
+    """An error in a checkpoint is raised, and told in a line; Orbax's threads would tell each of theirs beside it."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    told = sys.unraisablehook
+    sys.unraisablehook = lambda what: None if "Event loop is closed" in str(what.exc_value) else told(what)
 
 
 def _whole(name: str) -> int | None:

@@ -102,7 +102,9 @@ def test_what_a_killed_process_left_is_cleared_away_by_the_next_and_no_one_else(
     assert not left.exists()
 
 
-@pytest.mark.parametrize(("before", "after"), [("sharded", "jit"), ("jit", "sharded"), ("pmap", "jit"), ("jit", "pmap")])
+@pytest.mark.parametrize(
+    ("before", "after"), [("sharded", "jit"), ("jit", "sharded"), ("pmap", "jit"), ("jit", "pmap")]
+)
 def test_a_state_moves_to_other_devices(tmp_path, before, after):
     state = jax.device_put(state_of(5), Trainer(before).shardings(state_of(5)))
     checkpoints = Checkpoints(tmp_path, keep=1)
@@ -210,7 +212,7 @@ def test_when_all_are_damaged_nothing_is_touched(two):
         for path in (two / str(step)).rglob("d/*"):
             path.write_bytes(b"")
     before = {path: path.read_bytes() for path in two.rglob("*") if path.is_file()}
-    with pytest.raises(DamagedError, match="no checkpoint can be read: .*--restart starts over"):
+    with pytest.raises(DamagedError, match=r"no checkpoint can be read: .*--restart starts over"):
         newest(two)
     assert {path: path.read_bytes() for path in two.rglob("*") if path.is_file()} == before
 

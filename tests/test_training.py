@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -53,8 +54,8 @@ CONFIG = Config(
 def begun(**training):
     """An experiment, its compiled step and its first state."""
     experiment = Experiment(replace(CONFIG, training=replace(CONFIG.training, **training)), Path("nowhere"))
-    shardings = experiment.trainer.shardings(experiment.state_shapes)
-    return experiment, experiment.step(), jax.jit(experiment._start, out_shardings=shardings)(CONFIG.seed)
+    nothing = SimpleNamespace(restore_newest=lambda like, warn: None)
+    return experiment, experiment.step(), experiment._begin(nothing)
 
 
 class Steps(NamedTuple):

@@ -1,0 +1,76 @@
+"""Conditions: labels and prompts, what a batch holds for them, what one example is told."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdiff.conditions import Labels, Prompts, labels_of
+from jaxdiff.data import Examples
+from jaxdiff.nets.text import Bytes
+
+IMAGES = np.zeros((4, 2, 2, 1), np.uint8)
+LABELLED = Examples(IMAGES, np.array([0, 2, 1, 2], np.int32), ("cat", "dog", "frog"))
+CAPTIONED = Examples(IMAGES, captions=("a cat", "a dog", "", "frogs"))
+TOKENS = Bytes(16)
+KEYS = jax.random.split(jax.random.key(0), 3000)
+
+
+def test_labels():
+    labels = Labels(3, drop=0.1, names=("cat", "dog", "frog"))
+    fields = labels.fields(LABELLED)
+    np.testing.assert_array_equal(fields["label"], [0, 2, 1, 2])
+    assert labels.pick(KEYS[0], {"label": fields["label"][1]}) == 2
+    assert labels.null == 3
+    told, texts = labels.rows(5)
+    np.testing.assert_array_equal(told, [0, 1, 2, 0, 1])
+    assert texts == ["cat", "dog", "frog", "cat", "dog"]
+    assert Labels(3).name(2) == "2"
+    assert told.dtype == labels.null.dtype == fields["label"].dtype == np.int32
+
+
+def test_captions():
+    prompts = Prompts(TOKENS)
+    tokens = prompts.fields(CAPTIONED)["tokens"]
+    assert tokens.shape == (4, 1, 16)
+    for row, caption in zip(tokens, CAPTIONED.captions, strict=True):
+        np.testing.assert_array_equal(prompts.pick(KEYS[0], {"tokens": row}), TOKENS(caption))
+    np.testing.assert_array_equal(prompts.null, TOKENS(""))
+
+
+def test_every_template_comes_as_often_as_the_others():
+    templates = ("{}", "a {}", "a photo of {}")
+    prompts = Prompts(TOKENS, templates)
+    tokens = prompts.fields(LABELLED)["tokens"]
+    assert tokens.shape == (4, 3, 16)
+    picked = np.asarray(jax.vmap(lambda key: prompts.pick(key, {"tokens": jnp.asarray(tokens[1])}))(KEYS))
+    wanted = np.stack([TOKENS(template.format("frog")) for template in templates])
+    equal = np.all(picked[:, None] == wanted, axis=2)
+    assert np.all(equal.sum(1) == 1)
+    np.testing.assert_allclose(equal.mean(0), 1 / 3, atol=4 * np.sqrt(2 / 9 / len(KEYS)))
+
+
+def test_prompts_of_a_picture():
+    told, texts = Prompts(TOKENS, shown=("a cat", "a dog")).rows(3)
+    assert texts == ["a cat", "a dog", "a cat"]
+    np.testing.assert_array_equal(told[1], TOKENS("a dog"))
+    assert Prompts(TOKENS).rows(2)[1] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: Labels(0), "classes > 0"),
+        (lambda: Labels(3, drop=1.0), "0 <= drop < 1"),
+        (lambda: Labels(3, names=("cat",)), "a name for each class"),
+        (lambda: Labels(2).fields(LABELLED), "labels up to 2, the model knows classes=2: it needs 3"),
+        (lambda: labels_of(CAPTIONED, 3), "the data has none"),
+        (lambda: Prompts(TOKENS, ("a photo",)), "templates with {} in them"),
+        (lambda: Prompts(TOKENS, ()), "templates with {} in them"),
+        (lambda: Prompts(TOKENS, drop=-0.1), "0 <= drop < 1"),
+        (lambda: Prompts(TOKENS).fields(Examples(IMAGES)), "captions or classes in the data"),
+    ],
+)
+def test_bad_conditions_are_refused(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()

@@ -1,0 +1,115 @@
+"""Several processes: the same losses as one, and checkpoints that one can go on from; and what a process is told."""
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from toy import config
+
+from jaxdiff import parallel
+from jaxdiff.experiment import Experiment
+from jaxdiff.logbook import read_metrics
+
+ROOT = Path(__file__).parent.parent
+
+
+def toy(placing, steps):
+    return replace(config, training=replace(config.training, placing=placing, steps=steps))
+
+
+def losses(folder):
+    return [row["loss"] for row in read_metrics(folder / "metrics.csv")]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run of one process on one device."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    Experiment(toy("jit", 20), folder).train()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """The same run by two processes, with one device each; and what they said."""
+    folder = tmp_path_factory.mktemp("together") / "run"
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    arguments = ["--distributed", "--config", "tests/toy.py", "--workdir", str(folder), "training.steps=20"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "train.py", *arguments],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                **{"XLA_FLAGS": "", "JAX_COORDINATOR_ADDRESS": address, "JAXDIFF_CACHE": str(folder.parent)},
+                **{"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(number)},
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    try:
+        told = [process.communicate(timeout=200)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], told
+    return folder, told
+
+
+def test_two_processes_have_the_losses_of_one(alone, together):
+    folder, (first, second) = together
+    assert len(losses(folder)) == 2
+    np.testing.assert_allclose(losses(folder), losses(alone), rtol=1e-5)
+    assert "2 cpu device(s), sharded" in first
+    assert "images/s" in first
+    assert "images/s" not in second
+
+
+def test_what_two_processes_saved_one_goes_on_with(alone, together):
+    folder, _ = together
+    for placing, of in (("pmap", folder), ("jit", alone)):  # also on eight devices, and on the one
+        Experiment(toy(placing, 30), of).train()
+    assert len(losses(folder)) == 3
+    np.testing.assert_allclose(losses(folder), losses(alone), rtol=1e-5)
+
+
+def test_a_process_is_told_its_number(monkeypatch):
+    monkeypatch.setattr(parallel, "keep_memory", lambda: None)
+    monkeypatch.setattr(parallel, "_quieten", lambda: None)
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    told = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **numbers: told.append(numbers))
+    parallel.prepare()
+    parallel.prepare(distributed=True)  # Slurm and the like know
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "4")
+    monkeypatch.setenv("JAX_PROCESS_ID", "3")
+    parallel.prepare(distributed=True)
+    assert told == [{"num_processes": None, "process_id": None}, {"num_processes": 4, "process_id": 3}]
+    monkeypatch.setenv("JAX_PROCESS_ID", "one")
+    with pytest.raises(ValueError, match="JAX_PROCESS_ID must be a whole number, got 'one'"):
+        parallel.prepare(distributed=True)
+
+
+def test_where_things_are_kept(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    monkeypatch.delenv("JAXDIFF_CACHE", raising=False)
+    assert parallel.cache_folder() == Path("/somewhere/jaxdiff")
+    monkeypatch.setenv("JAXDIFF_CACHE", "/elsewhere")
+    assert parallel.cache_folder() == Path("/elsewhere")
+
+
+def test_small_leaves_and_odd_ones_stay_whole():
+    large, odd, small = (jax.ShapeDtypeStruct(shape, np.float32) for shape in ((3, 256, 128), (257, 129), (64, 64)))
+    shardings = parallel.Trainer("sharded").shardings([large, odd, small])
+    assert [tuple(sharding.spec) for sharding in shardings] == [(None, "data"), (), ()]
+    assert all(s.is_fully_replicated for s in parallel.Trainer("pmap").shardings([large, odd, small]))

@@ -1,0 +1,447 @@
+"""The command: runs that are killed and go on, runs that are refused, and what is said of either."""
+
+import contextlib
+import fcntl
+import gc
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from toy import config
+
+import train
+from jaxdiff import parallel
+from jaxdiff.checkpoint import Checkpoints
+from jaxdiff.experiment import Experiment
+from jaxdiff.logbook import locked
+
+ROOT = Path(__file__).parent.parent
+TOY = ("--config", "tests/toy.py")
+
+
+def toy(**training):
+    return replace(config, training=replace(config.training, placing="jit", **training))
+
+
+def outcome(folder):
+    """All that must be equal bit for bit: the last state, the metrics but for the speed, the pictures."""
+    experiment = Experiment(toy(), folder)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    like = jax.tree.map(
+        lambda leaf: leaf.update(sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])), experiment.state_shapes
+    )
+    state = checkpoints.restore(like)
+    checkpoints.close()
+    state = jax.device_get(state.replace(key=jax.random.key_data(state.key)))
+    rows = [line.rpartition(",")[0] for line in (folder / "metrics.csv").read_text().splitlines()]
+    return jax.tree.leaves(state), rows, {path.name: path.read_bytes() for path in (folder / "samples").iterdir()}
+
+
+def assert_same(outcome, other):
+    (leaves, rows, pictures), (other_leaves, other_rows, other_pictures) = outcome, other
+    assert rows == other_rows
+    for leaf, other_leaf in zip(leaves, other_leaves, strict=True):
+        np.testing.assert_array_equal(leaf, other_leaf)
+    assert pictures == other_pictures
+
+
+PROGRAMS = {"jax_persistent_cache_min_compile_time_secs": 0, "jax_persistent_cache_min_entry_size_bytes": -1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs(tmp_path_factory):
+    """A folder where compiled programs are kept, for all runs."""
+    folder = tmp_path_factory.mktemp("programs")
+    chosen = {**PROGRAMS, "jax_compilation_cache_dir": str(folder)}
+    before = {name: getattr(jax.config, name) for name in chosen}
+    for name, value in chosen.items():
+        jax.config.update(name, value)
+    yield {name.upper(): str(value) for name, value in chosen.items()}
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, programs):
+    """The folder of a run that nothing befell."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert Experiment(toy(), folder).train() is None
+    return folder
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """train.py's exit code and what it wrote to stderr, but in this process."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(parallel, "prepare", lambda distributed=False: None)
+
+    def of(*arguments):
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            code = train.main()
+        except SystemExit as stop:
+            code = stop.code
+        return code, capsys.readouterr().err
+
+    return of
+
+
+# --- killed, and gone on --------------------------------------------------------------------------------------------
+
+
+def start(folder, programs, ended, **streams):
+    environment = {**os.environ, **programs, "XLA_FLAGS": "", "JAXDIFF_CACHE": str(folder.parent)}
+    arguments = [sys.executable, "train.py", *TOY, "--workdir", str(folder), "training.placing=jit"]
+    process = ended.enter_context(subprocess.Popen(arguments, cwd=ROOT, env=environment, **streams))
+    ended.callback(process.kill)
+    return process
+
+
+def wait_for(process, seen, seconds=100):
+    end = time.monotonic() + seconds
+    while process.poll() is None and not seen():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def rows(folder):
+    path = folder / "metrics.csv"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def is_saving(folder):
+    return any((folder / "checkpoints").glob("*-tmp"))
+
+
+@pytest.fixture(scope="module")
+def survivor(tmp_path_factory, finished, programs):
+    """A run killed while saving, and after a row or two; then stopped by SIGTERM, and by Ctrl-C at a terminal."""
+    folder, told = tmp_path_factory.mktemp("killed") / "run", {}
+    with contextlib.ExitStack() as ended:
+        kill_and_stop(folder, told, lambda **streams: start(folder, programs, ended, **streams))
+    return folder, told
+
+
+def kill_and_stop(folder, told, begin):
+    for seen in (lambda: rows(folder) > 1 and is_saving(folder), lambda: rows(folder) > 3):
+        process = begin(stderr=subprocess.DEVNULL)
+        wait_for(process, seen)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    process = begin(stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        told.setdefault("plain", []).append(line)
+        if line.startswith("step "):
+            process.send_signal(signal.SIGTERM)
+            break
+    told["SIGTERM"] = process.communicate()[1], process.returncode
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 150, 0, 0))
+    process = begin(stdin=side, stdout=side, stderr=side, start_new_session=True)
+    shown, before = b"", rows(folder)
+    while process.poll() is None or select.select([main], [], [], 0)[0]:
+        shown += os.read(main, 1000) if select.select([main], [], [], 0.01)[0] else b""
+        if before and rows(folder) > before:
+            process.send_signal(signal.SIGINT)
+            before = None
+    told["SIGINT"] = shown.decode(), process.returncode
+    os.close(main)
+    os.close(side)
+
+
+def test_a_run_killed_again_and_again_is_the_run_never_killed(survivor, finished):
+    folder, _ = survivor
+    assert 4 < rows(folder) < 9, "it was to be killed before its end"
+    assert Experiment(toy(), folder).train() is None
+    assert_same(outcome(folder), outcome(finished))
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["70", "75", "80"]
+
+
+def test_a_stop_that_is_asked_for_saves_and_says_how_to_go_on(survivor):
+    folder, told = survivor
+    for name, code in (("SIGTERM", 143), ("SIGINT", 130)):
+        text, returned = told[name]
+        assert returned == code
+        assert f"stopped by {name}, and saved. To go on:" in text
+        assert f"python train.py --config tests/toy.py --workdir {folder} training.placing=jit" in text
+
+
+def test_plain_lines_without_a_terminal_and_a_bar_with_one(survivor):
+    folder, told = survivor
+    assert all(line.endswith("\n") and "\r" not in line for line in told["plain"])
+    assert f"{folder} goes on from step" in told["plain"][0]
+    assert "step " in told["plain"][-1]
+    assert " left\n" in told["plain"][-1]
+    bar = told["SIGINT"][0]
+    assert "\r" in bar
+    assert "%|" in bar
+    assert "images/s" in bar
+    assert "Traceback" not in "".join(map(str, told.values()))
+
+
+# --- gone on after other things -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def abandoned():
+    """Orbax leaves coroutines behind when it fails, which complain when they are collected."""
+    yield
+    gc.collect()
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("abandoned")
+def test_a_damaged_checkpoint_is_set_aside_and_the_result_is_the_same(run, finished, command):
+    for path in (run / "checkpoints" / "80").rglob("d/*"):
+        flip_a_bit(path)
+    code, told = command(*TOY, "--workdir", run, "training.placing=jit")
+    assert code == 0
+    assert "it is now damaged_80, and the run goes on from step 75" in told.splitlines()[0]
+    assert_same(outcome(run), outcome(finished))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("abandoned")
+def test_when_all_checkpoints_are_damaged(run, command):
+    for path in (run / "checkpoints").rglob("d/*"):
+        path.write_bytes(b"")
+    before = sorted(run.rglob("*"))
+    refused(command(*TOY, "--workdir", run), "no checkpoint can be read: .* --restart starts over")
+    assert sorted(run.rglob("*")) == before
+
+
+def test_half_written_files_do_no_harm(run, finished, command):
+    shutil.rmtree(run / "checkpoints" / "80")
+    with open(run / "metrics.csv", "a") as file:
+        file.write("90,1.0,0.5")  # a line cut short
+    for name in (".metrics.csv.77", ".config.json.77", ".loss.png.77", ".latents.77.npy"):
+        (run / name).write_bytes(b"\0")
+    (run / "loss.png").unlink()
+    assert command(*TOY, "--workdir", run, "training.placing=jit")[0] == 0
+    assert_same(outcome(run), outcome(finished))
+    assert (run / "loss.png").stat().st_size > 1000
+
+
+def test_what_is_free_may_change(run, command):
+    more = ("training.steps=90", "training.log_every=5", "training.patience=7", "system.guidance_scale=3.0")
+    code, told = command(*TOY, "--workdir", run, *more)  # and on eight devices instead of one
+    assert code == 0
+    assert "goes on from step 80" in told
+    assert "8 cpu device(s), pmap" in told
+    assert rows(run) == 1 + 8 + 2
+    assert '"patience": 7' in (run / "config.json").read_text()
+
+
+def test_what_cannot_change(run, command):
+    before = (run / "config.json").read_bytes()
+    wanted = r"cannot go on with another config \(batch_size was 16, is 32, training.optimiser.rate was 0.002, is 0.1\)"
+    refused(command(*TOY, "--workdir", run, "batch_size=32", "training.optimiser.rate=0.1"), f"{wanted}: .*--restart")
+    assert (run / "config.json").read_bytes() == before
+    more = ("training.steps=144", "training.log_every=12", "training.show_every=12", "training.save_every=12")
+    refused(command(*TOY, "--workdir", run, *more, "training.steps_per_call=12"), "steps_per_call must divide 80")
+
+
+def test_a_finished_run_says_so(run, command):
+    code, told = command(*TOY, "--workdir", run)
+    assert code == 0
+    assert told == f"{run} is trained to its end, step 80: training.steps=160 would go on\n"
+
+
+def contents(folder):
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+def test_restart_moves_the_old_run_aside(run, command):
+    before = contents(run)
+    changed = ("--restart", "batch_size=8", "training.steps=10")
+    refused(command(*TOY, "--workdir", run, *changed, "batch_size=9"), "8 devices do not divide a batch of 9")
+    assert not (run.parent / "run_old").exists()
+    code, told = command(*TOY, "--workdir", run, *changed)
+    assert code == 0
+    assert f"the old run is now {run.parent / 'run_old'}" in told
+    assert "begins" in told
+    assert contents(run.parent / "run_old") == before
+    assert rows(run) == 2
+    assert command(*TOY, "--workdir", run, *changed)[0] == 0
+    assert (run.parent / "run_old_2").is_dir()
+
+
+def test_a_folder_belongs_to_one_process(run, command):
+    with locked(run):
+        told = refused(command(*TOY, "--workdir", run, "training.steps=90"), "is being trained in by process")
+        assert f"process {os.getpid()}" in told
+    assert command(*TOY, "--workdir", run)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "config.json is damaged"),
+        (lambda path: path.write_text('{"is": "os.system"}'), 'unknown "os.system"'),
+        (lambda path: path.unlink(), "has checkpoints and no config.json: --restart sets them aside"),
+    ],
+)
+def test_a_spoilt_config(run, command, spoil, says):
+    spoil(run / "config.json")
+    refused(command(*TOY, "--workdir", run), says)
+
+
+# --- refused --------------------------------------------------------------------------------------------------------
+
+
+def refused(result, says):
+    code, told = result
+    assert code == 2, told
+    lines = told.splitlines()
+    assert len(lines) == 1, told
+    assert re.search(says, told), told
+    assert told.startswith("train.py: ")
+    return told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("training.stps=3",), 'no field "stps".*did you mean "steps"'),
+        (("batch_size=many",), "batch_size must be an int, got 'many'"),
+        (("training.optimiser.rate=-1.0",), "training.optimiser.rate.* rate > 0"),
+        (("batch_size=12",), "8 devices do not divide a batch of 12: 8 or 16 would do"),
+        (("training.accumulate=3",), "batch_size that accumulate=3 divides"),
+        (("training.accumulate=4",), "8 devices and accumulate=4 do not divide a batch of 16: 32 would do"),
+        (("training.placing=jitt",), "training.placing must be one of 'auto', 'jit', 'pmap', 'sharded'"),
+        (("training.steps_per_call=3",), "steps_per_call=3 divides"),
+        (("data.split=tset",), "data.split must be one of"),
+        (("data.size=9999",), "data.size.* 8 to 256"),
+        (("system.condition.classes=5",), "labels up to 9, the model knows classes=5"),
+        (("system.guidance_scale=2.0", "system.condition.drop=0.0"), "guidance_scale=2.0 needs a model .*drop=0.1"),
+        (("system.steps=0",), "steps must be a whole number, at least 1"),
+        (("training.wandb=project",), "needs Weights & Biases: pip install wandb"),
+        (("training",), "has the form field.subfield=value"),
+        (("--bogus",), "unrecognized arguments: --bogus; --help tells more"),
+        (("--work", "x"), "unrecognized arguments: --work"),
+        (("--config", "tests/tyo.py"), "no config file tests/tyo.py; did you mean tests/toy.py?"),
+    ],
+)
+def test_bad_settings_are_one_line_and_leave_nothing(command, monkeypatch, tmp_path, arguments, says):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    refused(command(*TOY, "--workdir", tmp_path / "new", *arguments), says)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("config = (", r"bad.py, line 1: SyntaxError: '\(' was never closed"),
+        ("import numpy\n1 / 0", "bad.py, line 2: ZeroDivisionError"),
+        ("network = 3", "bad.py must define `config`"),
+        ("config = 3", "bad.py must define `config`"),
+        (
+            "from toy import *\nfrom dataclasses import replace\nconfig = replace(config, batch_size='x')",
+            "bad.py, line 3",
+        ),
+        (
+            "from toy import *\nfrom dataclasses import replace\nfrom jaxdiff.data import Folder\n"
+            "config = replace(config, data=Folder('/nowhere/at/all', 8))",
+            "/nowhere/at/all",
+        ),
+        (
+            "from toy import *\nfrom dataclasses import replace\nfrom jaxdiff.data import Arrays\n"
+            "config = replace(config, data=Arrays('/nowhere.npz'))",
+            "/nowhere.npz",
+        ),
+    ],
+)
+def test_bad_config_files_are_one_line_and_leave_nothing(command, tmp_path, text, says):
+    (tmp_path / "bad.py").write_text(text)
+    refused(command("--config", tmp_path / "bad.py", "--workdir", tmp_path / "new"), says)
+    assert not (tmp_path / "new").exists()
+
+
+def test_folders_that_cannot_be(command, tmp_path):
+    (tmp_path / "file").write_text("a file")
+    refused(command(*TOY, "--workdir", tmp_path / "file" / "run"), r"cannot be made \(Not a directory\)")
+    refused(command(*TOY, "--workdir", tmp_path / "file"), r"cannot be made \(File exists\)")
+    (tmp_path / "run" / "lock").mkdir(parents=True)
+    refused(command(*TOY, "--workdir", tmp_path / "run"), r"run cannot be written \(Is a directory\)")
+
+
+def test_no_space(command, monkeypatch, tmp_path):
+    monkeypatch.setattr("jaxdiff.experiment.free_bytes", lambda folder: 10**6)
+    refused(command(*TOY, "--workdir", tmp_path / "new"), "has 1.00 MB of space left, checkpoints need 0.02 GB")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_space_later(command, monkeypatch, tmp_path):
+    monkeypatch.setattr("jaxdiff.checkpoint.free_bytes", lambda folder: 10**6)
+    code, told = command(*TOY, "--workdir", tmp_path / "new", "training.placing=jit")
+    assert code == 2
+    assert "too little for a checkpoint of 0." in told.splitlines()[-1]
+    assert "Traceback" not in told
+
+
+def test_a_run_that_diverges(command, tmp_path):
+    code, told = command(
+        *(*TOY, "--workdir", tmp_path / "new", "training.placing=jit"),
+        *("training.optimiser.rate=1e30", "training.optimiser.schedule.warmup=0", "training.patience=3"),
+    )
+    assert code == 2
+    assert "has not been finite for" in told.splitlines()[-1]
+    assert "Traceback" not in told
+
+
+# --- told -----------------------------------------------------------------------------------------------------------
+
+
+def test_help_is_quick_and_says_how():
+    begin = time.monotonic()
+    shown = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert time.monotonic() - begin < 1
+    for word in ("--restart", "--dry_run", "field.subfield=value", "metrics.csv", "JAX_NUM_PROCESSES", "digits"):
+        assert word in shown.stdout
+
+
+def test_a_dry_run_writes_nothing(command, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["train.py", *TOY, "--workdir", str(tmp_path / "new"), "--dry_run"])
+    assert train.main() == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("experiment.Config(")
+    for fact in ("1,797 of 8x8x1", "GFLOP", "parameters", "112.3 steps", "8 cpu, pmap", "new, new"):
+        assert fact in shown
+    assert list(tmp_path.iterdir()) == []
+    assert command(*TOY, "--workdir", tmp_path / "new", "--dry_run", "batch_size=9")[0] == 2
+
+
+def test_what_a_run_leaves(finished):
+    assert {path.name for path in finished.iterdir()} == {
+        *("config.json", "data.json", "metrics.csv", "loss.png", "samples", "checkpoints", "events", "lock")
+    }
+    assert sorted(path.name for path in (finished / "samples").iterdir()) == ["step_000040.png", "step_000080.png"]
+    assert (finished / "metrics.csv").read_text().startswith("step,epoch,loss,gradient_norm,learning_rate,skipped,")
+    assert rows(finished) == 9
