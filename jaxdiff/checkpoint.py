@@ -89,9 +89,12 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.folder, options=self._options)
         return aside
 
-    def close(self) -> None:
-        """Waits until everything is on the disk."""
+    def wait(self) -> None:
+        """Until everything is on the disk."""
         self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self.wait()
         self._manager.close()
 
 
