@@ -1,9 +1,14 @@
-# make test: a virtual environment, everything needed, then lint, types and tests. PYTHON=python3.12 for another Python.
+# make demo: train on small digits and draw new ones. make test: lint, types and tests. Both make a virtual environment
+# with everything needed; PYTHON=python3.12 for another Python.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: test lint clean
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed
+	$(BIN)/python train.py --config configs/digits.py
+	$(BIN)/python sample.py --workdir runs/digits
 
 test: lint
 	$(BIN)/pytest

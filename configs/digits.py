@@ -24,11 +24,11 @@ config = Config(
     data=Digits(),
     batch_size=128,
     training=Training(
-        steps=2000,
+        steps=1200,
         optimiser=Adam(2e-3, Schedule("cosine", warmup=100)),
         averages=(Ema(0.995),),
         log_every=50,
-        show_every=500,
-        save_every=500,
+        show_every=300,
+        save_every=300,
     ),
 )

@@ -197,7 +197,7 @@ class Experiment:
                 logbook = Logbook(self.folder, at, training.steps, self._wandb())
                 closing.callback(logbook.close)
                 self._tell(at, logbook.say)
-            constants = trainer.devices.replicate(self.codec)
+            constants = trainer.devices.replicate(jax.device_get(self.codec))
             ahead = batches.ahead(at, training.steps, training.steps_per_call)
             if training.steps_per_call == 1:
                 ahead = (jax.tree.map(lambda leaf: leaf[None], batch) for batch in ahead)

@@ -15,6 +15,7 @@ from jaxtyping import Array
 from jaxdiff.denoise import NetworkDenoiser, promoted
 from jaxdiff.process import Discrete, Image, Point, Process, Scalar
 from jaxdiff.rng import KeyArray, normal
+from jaxdiff.rng import stratified as stratified
 
 
 def _require(legal: bool, what: str, value: object) -> None:
@@ -158,11 +159,6 @@ def steps(process: Process, u: Scalar) -> Scalar:
     if not isinstance(process, Discrete):
         raise ValueError(f"only a Discrete process has steps to draw from, {process} has none: use Uniform()")
     return (jnp.floor(u * process.steps) + 1) / process.steps
-
-
-def stratified(key: KeyArray, index: Array, total: int) -> Scalar:
-    """u for example `index` of a global batch of `total`, given the batch's one key: spread evenly, shifted jointly."""
-    return (jax.random.uniform(key) + index / total) % 1.0
 
 
 # --- the loss -------------------------------------------------------------------------------------------------------

@@ -32,3 +32,8 @@ def normal(key: KeyArray, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = 
     bits = uniform_bits(key, math.prod(shape)) >> 9
     odd = (2 * bits + 1).astype(wide) * 2.0**-23 - 1  # in (-1, 1), symmetric, never 0 or an end
     return (math.sqrt(2) * lax.erf_inv(odd)).reshape(shape).astype(dtype)
+
+
+def stratified(key: KeyArray, index: Array, total: int) -> Array:
+    """u for example `index` of a global batch of `total`, given the batch's one key: spread evenly, shifted jointly."""
+    return (jax.random.uniform(key) + index / total) % 1.0

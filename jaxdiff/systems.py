@@ -84,13 +84,13 @@ class Diffusion:
         return d.NetworkDenoiser(network, self.process, self.prediction, self.input_scale, self.told)
 
     def loss(self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields) -> Array:
-        for_image, for_loss, for_dropout, for_condition = jax.random.split(key, 4)
+        for_image, for_latents, for_loss, for_dropout, for_condition = jax.random.split(key, 5)
         if "moments" in example:
             mean, deviation = jnp.split(example["moments"], 2, -1)
-            x_0 = mean + deviation * normal(for_image, mean.shape)
+            x_0 = mean + deviation * normal(for_latents, mean.shape)
         else:
             x_0 = augment(for_image, example["image"])
-            x_0 = x_0 if constants is None else constants.encode(x_0, jax.random.fold_in(for_image, 1))
+            x_0 = x_0 if constants is None else constants.encode(x_0, for_latents)
         told = None if self.condition is None else self.condition.pick(for_condition, example)
         drop, null = (0.0, None) if self.condition is None else (self.condition.drop, self.condition.null)
         loss = losses.DenoisingLoss(self.weighting, self.times, drop, null if drop else None)

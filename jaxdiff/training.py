@@ -15,6 +15,7 @@ from jaxtyping import Array
 from jaxdiff.averages import Average, Ema, average
 from jaxdiff.optimisers import Adam
 from jaxdiff.parallel import Placing, Trainer
+from jaxdiff.rng import stratified
 
 Params = Any
 Example = Any  # a tree of arrays
@@ -104,7 +105,7 @@ def train_step(objective: Objective, training: Training, batch_size: int, traine
     def loss_of(params: Params, constants: Any, key: Array, batch: Any) -> Array:
         def one(example: Any) -> Array:
             index = example["index"]
-            u = (jax.random.uniform(key) + index / batch_size) % 1.0
+            u = stratified(jax.random.fold_in(key, batch_size), index, batch_size)  # a key that no example has
             rest = {name: leaf for name, leaf in example.items() if name != "index"}
             return objective(params, constants, jax.random.fold_in(key, index), u, rest)
 

@@ -4,8 +4,10 @@ import functools
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from jaxdiff import config as configs
@@ -66,6 +68,15 @@ def pictures(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs(tmp_path_factory):
+    """Configs that differ in their data alone are one program."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_trains_and_can_be_sampled_from(name, pictures, tmp_path, monkeypatch):
     monkeypatch.setenv("JAXDIFF_CACHE", str(tmp_path / "cache"))
@@ -80,7 +91,7 @@ def test_it_trains_and_can_be_sampled_from(name, pictures, tmp_path, monkeypatch
     assert np.isfinite(np.genfromtxt(run.folder / "metrics.csv", delimiter=",", skip_header=1)).all()
     if isinstance(config.system, Diffusion):
         prompts = ["a cat", "a dog"] if isinstance(config.system.condition, Prompts) else None
-        assert drawing.draw(run.folder, num=2, prompts=prompts, out=tmp_path / "out.png").stat().st_size > 0
+        assert drawing.draw(run.folder, prompts=prompts, out=tmp_path / "out.png").stat().st_size > 0
     else:
         with pytest.raises(ValueError, match="draws no images"):
             drawing.draw(run.folder)
