@@ -2,7 +2,7 @@
 
     python benchmarks/resume.py
 
-A small UNet is trained on the digits, saving every 20 steps, and killed by SIGKILL twenty times: at a random moment
+A small UNet is trained on the digits, saving every 50 steps, and killed by SIGKILL twenty times: at a random moment
 of its training, every other time while a checkpoint is being written. Each time the same command goes on. At the end,
 all that was trained and written is compared bit for bit with a run that was left alone. Then the digits' own config,
 which saves every 500 steps, is timed: a checkpoint, waited for until it is on the disk, against those steps.
@@ -27,9 +27,9 @@ from jaxdiff.checkpoint import Checkpoints
 from jaxdiff.experiment import Experiment, opened
 
 ROOT = Path(__file__).parent.parent
-STEPS = 2000
+STEPS = 3000
 RUN = (
-    *("--config", "configs/digits.py", f"training.steps={STEPS}", "training.save_every=20", "training.log_every=25"),
+    *("--config", "configs/digits.py", f"training.steps={STEPS}", "training.save_every=50", "training.log_every=25"),
     *("training.show_every=500", "training.placing=jit", "batch_size=32", "system.steps=10"),
     *("system.network.channels=8", "system.network.groups=4", "system.network.dropout=0.1"),
 )
@@ -57,12 +57,10 @@ def saved(folder: Path) -> int:
 
 
 def kill(folder: Path, wait: float, saving: bool) -> tuple[bool, int]:
-    """Lets the run go on for so many seconds, and kills it: whether it was saving, and the step it will go on from."""
-    process = begin(folder)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("step "):
-            break
+    """Kills the run so many seconds after a checkpoint: whether it was saving, and from what step it will go on."""
+    before, process = saved(folder), begin(folder)
+    while process.poll() is None and saved(folder) == before:
+        time.sleep(0.01)
     time.sleep(wait)
     while saving and process.poll() is None and not is_saving(folder):
         time.sleep(0.0002)
@@ -130,9 +128,9 @@ def main() -> None:
     chance = random.Random(options.seed)
     scratch = Path(tempfile.mkdtemp())
     try:
-        print("| kill | seconds into training | while saving | goes on from step |\n|" + " --- |" * 4)
+        print("| kill | seconds after a checkpoint | while saving | goes on from step |\n|" + " --- |" * 4)
         for number in range(1, options.kills + 1):
-            wait = chance.uniform(0.2, 1.5)
+            wait = chance.uniform(0.0, 1.5)
             saving, step = kill(scratch / "killed", wait, saving=number % 2 == 0)
             print(f"| {number} | {wait:.2f} | {'yes' if saving else 'no'} | {step} |", flush=True)
         for name in ("killed", "left alone"):

@@ -1,5 +1,7 @@
 """The training step: the same on any devices, in any parts; its averages; steps that are not finite; what it costs."""
 
+import os
+import signal
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -287,6 +289,29 @@ def test_a_loss_that_stays_not_finite_stops_the_run():
     looped(training, [0.0, np.nan, np.nan, 0.0, 0.0, np.nan, np.nan, 0.0, 0.0, 0.0])
     with pytest.raises(DivergedError, match=r"not been finite for 4 steps, up to step 6: try a lower .*rate"):
         looped(training, [0.0, 0.0, *[np.nan] * 8])
+
+
+def sending(*numbers):
+    """Batches; with the fourth come signals."""
+    for step in range(10):
+        if step == 3:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        yield 0.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_step_end_and_saves(number):
+    before = signal.getsignal(number)
+    book = looped(TRAINING, sending(number))
+    assert book.saved == [4]
+    assert book.rows == []
+    assert signal.getsignal(number) is before
+
+
+def test_the_second_ctrl_c_is_not_waited_with():
+    with pytest.raises(KeyboardInterrupt):
+        looped(TRAINING, sending(signal.SIGINT, signal.SIGINT))
 
 
 def test_nothing_is_asked_of_the_device_between_rows():
