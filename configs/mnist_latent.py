@@ -11,7 +11,7 @@ from jaxdiff.systems import Diffusion
 from jaxdiff.training import Training
 
 system = Diffusion(
-    network=UNet(channels=64, multipliers=(2,), blocks=2, attention=(0,), embedding=GaussianFourier(1.0), classes=10),
+    network=UNet(channels=32, multipliers=(2,), blocks=2, attention=(0,), embedding=GaussianFourier(1.0), classes=10),
     process=process.Karras(),
     prediction=denoise.EDM(1.0),  # the codec scales latents to a deviation of 1
     input_scale=denoise.UnitVariance(1.0),

@@ -1,5 +1,6 @@
 """MNIST by a perceptron in twenty steps, betas from 0.001 to 0.7: linear layers and SiLU, told step and label."""
 
+from jaxdiff import denoise, losses
 from jaxdiff.averages import Ema
 from jaxdiff.conditions import Labels
 from jaxdiff.data import Tfds
@@ -15,6 +16,8 @@ config = Config(
     system=Diffusion(
         network=MLP(widths=(768, 768, 768), classes=10),
         process=Discrete(LinearBetas(20, 0.001, 0.7)),
+        prediction=denoise.data,  # 784 numbers of noise do not pass through layers this narrow; a digit does
+        weighting=losses.MinSNR(5.0),
         condition=Labels(10, drop=0.1),
         sampler=DDPM(),  # DDPM(noise=0.0) leaves the noise out
         steps=20,

@@ -4,7 +4,6 @@ Each holds the state and its fingerprint, so that a file that changed on the dis
 """
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import orbax.checkpoint as ocp
 from jax import lax
 from jaxtyping import Array, UInt32
 
+from jaxdiff import files
 from jaxdiff.parallel import is_first
 
 
@@ -45,7 +45,7 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.StandardSave(item), force=True)
 
     def _check_space(self, need: int) -> None:
-        free = free_bytes(self.folder)
+        free = files.free_bytes(self.folder)
         if free < need + 2**24:  # some for what else is written
             left = f"{self.folder} has {free / 1e6:.1f} MB of space left"
             raise ValueError(f"{left}, too little for a checkpoint of {need / 1e6:.1f} MB: make room")
@@ -83,7 +83,7 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> Path:
         self._manager.close()
-        aside = unused(self.folder / f"damaged_{step}")
+        aside = files.unused(self.folder / f"damaged_{step}")
         if is_first():
             os.replace(self.folder / str(step), aside)
         self._manager = ocp.CheckpointManager(self.folder, options=self._options)
@@ -100,20 +100,6 @@ class Checkpoints:
 
 class DamagedError(ValueError):
     """A checkpoint that cannot be read, or is not what was written."""
-
-
-def unused(path: Path) -> Path:
-    """This path, or the first of path_2, path_3, ... that is not there."""
-    number, free = 2, path
-    while free.exists():
-        number, free = number + 1, path.with_name(f"{path.name}_{number}")
-    return free
-
-
-def free_bytes(folder: Path) -> int:
-    """Of the disk where a folder is, or will be made."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    return shutil.disk_usage(there).free
 
 
 @jax.jit

@@ -19,6 +19,7 @@ from jaxdiff import (
     averages,
     conditions,
     denoise,
+    files,
     grids,
     interop,
     latents,
@@ -31,9 +32,9 @@ from jaxdiff import (
 )
 from jaxdiff import config as configs
 from jaxdiff.augment import Augment
-from jaxdiff.checkpoint import Checkpoints, free_bytes, unused
+from jaxdiff.checkpoint import Checkpoints
 from jaxdiff.data import Batches, Digits, Examples, Source, arrays, digits, folder, tfds
-from jaxdiff.logbook import Logbook, locked
+from jaxdiff.logbook import Logbook
 from jaxdiff.loop import train
 from jaxdiff.nets import autoencoder, blocks, classifier, dit, layers, small, text, unet
 from jaxdiff.parallel import Trainer, gathered, is_first
@@ -177,7 +178,7 @@ class Experiment:
 
     def train(self, restart: bool = False) -> str | None:
         """Trains to the end, from the newest checkpoint if there is one. The signal that stopped it, if one did."""
-        (Experiment(self.config, unused(self.folder)) if restart else self).check()
+        (Experiment(self.config, files.unused(self.folder)) if restart else self).check()
         with prepared(self.folder, restart), contextlib.ExitStack() as closing:
             self._keep_codec()
             trainer, training = self.trainer, self.config.training
@@ -256,7 +257,7 @@ class Experiment:
                 )
 
     def _check_space(self) -> None:
-        need, free = 2 * bytes_of(self.state_shapes) + 2**24, free_bytes(self.folder)
+        need, free = 2 * bytes_of(self.state_shapes) + 2**24, files.free_bytes(self.folder)
         if free < need:
             raise ValueError(f"{self.folder} has {gigabytes(free)} of space left, checkpoints need {gigabytes(need)}")
 
@@ -266,15 +267,15 @@ class Experiment:
 
     def _write_config(self) -> None:
         if is_first():
-            write(
+            files.write(
                 self.folder / "config.json",
                 json.dumps(configs.to_data(self.config, VOCABULARY), indent=1, allow_nan=False),
             )
             about = {"image": self.examples.images.shape[1:], "classes": self.examples.classes}
-            write(self.folder / "data.json", json.dumps(about))
+            files.write(self.folder / "data.json", json.dumps(about))
             left_out = "".join(f"{name}: {why}\n" for name, why in self.examples.unreadable)
             if left_out:
-                write(self.folder / "unreadable.txt", left_out)
+                files.write(self.folder / "unreadable.txt", left_out)
 
     def _tell(self, at: int, tell: Callable[[str], None]) -> None:
         count, begins = len(self.examples), f"goes on from step {at}" if at else "begins"
@@ -376,12 +377,12 @@ def prepared(folder: Path, restart: bool = False) -> Iterator[None]:
         raise ValueError(f"{folder} cannot be made ({error.strerror}): give another --workdir") from None
     with contextlib.ExitStack() as held:
         if is_first():
-            held.enter_context(locked(folder))
+            held.enter_context(files.locked(folder))
             if restart and any((folder / name).exists() for name in ("config.json", "checkpoints")):
-                aside = unused(folder.absolute().with_name(f"{folder.absolute().name}_old"))
+                aside = files.unused(folder.absolute().with_name(f"{folder.absolute().name}_old"))
                 os.replace(folder, aside)
                 folder.mkdir()
-                held.enter_context(locked(folder))
+                held.enter_context(files.locked(folder))
                 say(f"the old run is now {aside}")
         yield
 
@@ -396,13 +397,6 @@ def parameters(state: State) -> int:
 
 def gigabytes(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
-
-
-def write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
 
 
 def say(text: str) -> None:

@@ -1,6 +1,5 @@
 """Image files, and pictures to look at. An image is uint8 [height, width, channels], with 1 or 3 channels."""
 
-import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+
+from jaxdiff.files import write
 
 # Pillow knows more, some by running other programs on the file.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "QOI", "PSD", "SGI", "PCX")
@@ -205,9 +206,6 @@ def save(path: str | Path, image: Any) -> None:
     if path.suffix.lower() != ".png":
         raise ValueError(f"pictures are saved as PNG: the name must end in .png, got {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        Image.fromarray(picture).save(temporary, "PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    stored = BytesIO()
+    Image.fromarray(picture).save(stored, "PNG")
+    write(path, stored.getvalue())

@@ -4,16 +4,14 @@ import contextlib
 import csv
 import io
 import math
-import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxdiff import images
+from jaxdiff import files, images
 
 COLUMNS = ("step", "epoch", "loss", "gradient_norm", "learning_rate", "skipped", "images_per_second")
 
@@ -27,7 +25,8 @@ class Logbook:
 
         self.folder, self._wandb, self._quiet = folder, wandb, quiet
         self._rows = [row for row in read_metrics(folder / "metrics.csv") if row["step"] <= start]
-        _replace(folder / "metrics.csv", "".join(map(_line, [COLUMNS, *(tuple(row.values()) for row in self._rows)])))
+        kept = [COLUMNS, *(tuple(row.values()) for row in self._rows)]
+        files.write(folder / "metrics.csv", "".join(map(_line, kept)))
         self._file = open(folder / "metrics.csv", "a", encoding="utf-8")  # noqa: SIM115
         self._events = SummaryWriter(str(folder / "events"), purge_step=start + 1)
         self._terminal = sys.stderr.isatty() and not quiet
@@ -89,7 +88,7 @@ class Logbook:
             axes.grid(alpha=0.3)
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", dpi=120)
-            _replace(self.folder / "loss.png", buffer.getvalue())
+            files.write(self.folder / "loss.png", buffer.getvalue())
 
     def close(self) -> None:
         self.plot()
@@ -128,34 +127,3 @@ def _number(value: float) -> str:
 
 def _line(values: tuple[Any, ...]) -> str:
     return ",".join(value if isinstance(value, str) else _number(value) for value in values) + "\n"
-
-
-def _replace(path: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(beside, path)
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder for this process alone; whoever else wants it is told who has it."""
-    import fcntl
-
-    try:
-        file = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be written ({error.strerror}): give another --workdir") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise ValueError(
-                f"{folder} is being trained in by {holder}: wait for it, or give another --workdir"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
-        yield

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jax
@@ -15,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxdiff import files
 
 AXIS = "data"
 EVERYWHERE, DIVIDED = PartitionSpec(), PartitionSpec(AXIS)
@@ -178,7 +179,7 @@ def prepare(distributed: bool = False) -> None:
     if os.environ.get("JAX_PLATFORMS", "cpu") == "cpu" and not _accelerators():
         keep_memory()
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
+        jax.config.update("jax_compilation_cache_dir", str(files.cache_folder() / "programs"))
     _quieten()
     if distributed:
         count, number = _whole("JAX_NUM_PROCESSES"), _whole("JAX_PROCESS_ID")  # JAX itself reads the address only
@@ -204,12 +205,6 @@ def _whole(name: str) -> int | None:
 def _accelerators() -> bool:
     """Whether JAX will find a GPU or TPU, without asking it."""
     return any(importlib.util.find_spec(name) for name in ("jax_cuda12_plugin", "jax_cuda13_plugin", "libtpu"))
-
-
-def cache_folder() -> Path:
-    """Where things are kept that can be made again: $JAXDIFF_CACHE, or jaxdiff in the user's cache folder."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("JAXDIFF_CACHE") or home / "jaxdiff")
 
 
 def keep_memory() -> None:

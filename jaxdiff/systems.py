@@ -198,23 +198,24 @@ class Classification:
 
     def accuracy(self, params: Any, held_out: Examples, t: float, count: int) -> float:
         """The share of the first `count` images, made as noisy as at time t, that it tells."""
-        labels, right = labels_of(held_out, self.network.classes)[:count], 0
+        labels = labels_of(held_out, self.network.classes)[:count]
+        told = []
         for start in range(0, len(labels), 256):
-            rows = np.arange(start, min(start + 256, len(labels)))
-            padded = np.resize(rows, 256)  # one program for all
-            right += int(
-                np.sum((_told_apart(self, params, held_out.images[padded], padded, t) == labels[padded])[: len(rows)])
-            )
-        return right / len(labels)
+            rows = np.arange(start, start + 256) % len(held_out)  # the last ones over again: one program for all
+            told.append(np.asarray(_told_apart(self, params, held_out.images[rows], rows, t)))
+        return float(np.mean(np.concatenate(told)[: len(labels)] == labels))
 
     def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
-        """Eight images at each of eight noise levels; beside them, the share of `shown` images that it tells."""
+        """Eight images at each of eight noise levels; beside them, the share that it tells: of all clean ones first."""
         times = np.linspace(self.process.t_min, self.process.t_max, 8)
-        shares = [self.accuracy(params, held_out, float(t), self.shown) for t in times]
+        counts = [len(held_out), *[self.shown] * 7]
+        shares = [self.accuracy(params, held_out, float(t), n) for t, n in zip(times, counts, strict=True)]
+        levels = [float(self.process.at(jnp.asarray(t)).ratio) for t in times]
         x = plain(jnp.asarray(held_out.images[np.arange(8)]))
         noise = jax.vmap(lambda i: normal(jax.random.fold_in(jax.random.key(0), i), shape))(jnp.arange(8))
         noisy = np.concatenate([self.process.at(jnp.asarray(t)).perturb(x, noise) for t in times])
-        return images.sheet(noisy, columns=8, labels=[f"{share:.1%}" for share in shares])
+        labels = [f"noise {level:.2g}: {share:.2%}" for level, share in zip(levels, shares, strict=True)]
+        return images.sheet(noisy, columns=8, labels=labels)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -11,7 +11,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdiff.checkpoint import Checkpoints, DamagedError, fingerprint, free_bytes, unused
+from jaxdiff.checkpoint import Checkpoints, DamagedError, fingerprint
+from jaxdiff.files import free_bytes, unused
 from jaxdiff.parallel import Trainer
 
 
@@ -224,7 +225,7 @@ def test_when_all_are_damaged_nothing_is_touched(two):
 
 def test_a_full_disk(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path, keep=1)
-    monkeypatch.setattr("jaxdiff.checkpoint.free_bytes", lambda folder: 10**6)
+    monkeypatch.setattr("jaxdiff.files.free_bytes", lambda folder: 10**6)
     with pytest.raises(ValueError, match=r"1.0 MB of space left, too little for a checkpoint of 0.2 MB: make room"):
         checkpoints.save(1, state_of(1))
     checkpoints.close()

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxdiff import files
 from jaxdiff.data import Arrays, Batches, Digits, Examples, Folder, Source, Tfds, cache, folder, records
 
 ROOT = Path(__file__).parents[1]
@@ -378,12 +379,12 @@ def test_a_cache_that_cannot_be_written(classes, tmp_path, monkeypatch):
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
-    assert cache.folder() == tmp_path / "cache"
+    assert files.cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("JAXDIFF_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.folder() == tmp_path / "jaxdiff"
+    assert files.cache_folder() == tmp_path / "jaxdiff"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.folder() == Path.home() / ".cache" / "jaxdiff"
+    assert files.cache_folder() == Path.home() / ".cache" / "jaxdiff"
 
 
 def test_decoded_images_take_any_rows(classes):

@@ -9,9 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    ("process", "rng", "parallel", "config", "images", "averages", "augment"),
-    ("nets.convolution", "interop.safetensors", "interop.names", "optimisers", "checkpoint"),
-    ("data.examples", "data.records", "data.batches", "data.prepare"),
+    ("process", "rng", "config", "files", "averages", "augment"),
+    ("parallel", "images", "optimisers", "nets.convolution", "interop.safetensors", "interop.names"),
+    ("checkpoint", "data.examples", "data.records", "data.batches", "data.prepare"),
     (
         "denoise",
         "grids",

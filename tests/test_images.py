@@ -298,11 +298,11 @@ def test_save_is_all_or_nothing(tmp_path, monkeypatch):
     images.save(path, COLOUR)
     np.testing.assert_array_equal(images.read(path), COLOUR)
 
-    def failing(self, file, form):
-        Path(file).write_bytes(b"half")
+    def failing(self, content):
+        self.write_text("half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(Image.Image, "save", failing)
+    monkeypatch.setattr(Path, "write_bytes", failing)
     with pytest.raises(OSError, match="disk full"):
         images.save(path, RAMP)
     np.testing.assert_array_equal(images.read(path), COLOUR)

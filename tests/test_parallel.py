@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from toy import config
 
-from jaxdiff import parallel
+from jaxdiff import files, parallel
 from jaxdiff.experiment import Experiment
 from jaxdiff.logbook import read_metrics
 
@@ -103,9 +103,9 @@ def test_a_process_is_told_its_number(monkeypatch):
 def test_where_things_are_kept(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     monkeypatch.delenv("JAXDIFF_CACHE", raising=False)
-    assert parallel.cache_folder() == Path("/somewhere/jaxdiff")
+    assert files.cache_folder() == Path("/somewhere/jaxdiff")
     monkeypatch.setenv("JAXDIFF_CACHE", "/elsewhere")
-    assert parallel.cache_folder() == Path("/elsewhere")
+    assert files.cache_folder() == Path("/elsewhere")
 
 
 def test_small_leaves_and_odd_ones_stay_whole():

@@ -26,7 +26,7 @@ import train
 from jaxdiff import parallel
 from jaxdiff.checkpoint import Checkpoints
 from jaxdiff.experiment import Experiment
-from jaxdiff.logbook import locked
+from jaxdiff.files import locked
 
 ROOT = Path(__file__).parent.parent
 TOY = ("--config", "tests/toy.py")
@@ -393,13 +393,13 @@ def test_folders_that_cannot_be(command, tmp_path):
 
 
 def test_no_space(command, monkeypatch, tmp_path):
-    monkeypatch.setattr("jaxdiff.experiment.free_bytes", lambda folder: 10**6)
+    monkeypatch.setattr("jaxdiff.files.free_bytes", lambda folder: 10**6)
     refused(command(*TOY, "--workdir", tmp_path / "new"), "has 1.00 MB of space left, checkpoints need 0.02 GB")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_space_later(command, monkeypatch, tmp_path):
-    monkeypatch.setattr("jaxdiff.checkpoint.free_bytes", lambda folder: 10**6)
+    monkeypatch.setattr("jaxdiff.files.free_bytes", lambda folder: 10**6)
     code, told = command(*TOY, "--workdir", tmp_path / "new", "training.placing=jit")
     assert code == 2
     assert "too little for a checkpoint of 0." in told.splitlines()[-1]

@@ -8,7 +8,6 @@ not kept, which records can be read still is, so that the number of examples is 
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from jaxdiff.data.examples import Cache, Images
 from jaxdiff.data.records import Chunk, Decoded, Records, survey
+from jaxdiff.files import cache_folder
 
 _VERSION = 1  # of the way in which images are decoded and kept
 _ABOUT, _NUMBERS, _LABELS, _IMAGES = "about.json", "numbers.npy", "labels.npy", "images.npy"
@@ -37,12 +37,6 @@ class Stored:
     unreadable: tuple[tuple[str, str], ...]
 
 
-def folder() -> Path:
-    """Where the cache is."""
-    above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("JAXDIFF_CACHE") or Path(above) / "jaxdiff").absolute()
-
-
 def stored(records: Records, cache: Cache) -> Stored:
     """The records decoded: mapped from the cache, or decoded when asked for.
 
@@ -50,7 +44,7 @@ def stored(records: Records, cache: Cache) -> Stored:
     """
     if cache not in (True, False, "auto"):
         raise ValueError(f'cache must be True, False or "auto", got {cache!r}')
-    with_pixels, without = folder() / _key(records), folder() / f"{_key(records)}-index"
+    with_pixels, without = cache_folder() / _key(records), cache_folder() / f"{_key(records)}-index"
     keep = cache is True or (cache == "auto" and (with_pixels.exists() or _fits(records)))
     for entry in (with_pixels,) if keep else (without, with_pixels):
         found = _load(entry, records, keep)
@@ -79,7 +73,7 @@ def _key(records: Records) -> str:
 
 
 def _fits(records: Records) -> bool:
-    place = folder()
+    place = cache_folder()
     while not place.exists():
         place = place.parent
     return 4 * int(np.prod(records.shape)) <= shutil.disk_usage(place).free
