@@ -207,7 +207,7 @@ class Classification:
 
     def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
         """Eight images at each of eight noise levels; beside them, the share that it tells: of all clean ones first."""
-        times = np.linspace(self.process.t_min, self.process.t_max, 8)
+        times = np.asarray(grids.LogSNR(to_data=False)(self.process, 7))[::-1]
         counts = [len(held_out), *[self.shown] * 7]
         shares = [self.accuracy(params, held_out, float(t), n) for t, n in zip(times, counts, strict=True)]
         levels = [float(self.process.at(jnp.asarray(t)).ratio) for t in times]
