@@ -399,7 +399,8 @@ def test_no_space(command, monkeypatch, tmp_path):
 
 
 def test_no_space_later(command, monkeypatch, tmp_path):
-    monkeypatch.setattr("jaxdiff.files.free_bytes", lambda folder: 10**6)
+    first = iter([10**12])  # when the run begins
+    monkeypatch.setattr("jaxdiff.files.free_bytes", lambda folder: next(first, 10**6))
     code, told = command(*TOY, "--workdir", tmp_path / "new", "training.placing=jit")
     assert code == 2
     assert "too little for a checkpoint of 0." in told.splitlines()[-1]
