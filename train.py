@@ -50,9 +50,7 @@ def main() -> int:
         parallel.prepare(arguments.distributed)
         from jaxdiff.experiment import Experiment
 
-        chosen = config.load(arguments.config)
-        for assignment in arguments.overrides:
-            chosen = config.override(chosen, assignment)
+        chosen = config.overrides(config.load(arguments.config), arguments.overrides)
         folder = arguments.workdir or Path("runs") / Path(arguments.config).stem
         experiment = Experiment(chosen, folder)
         if arguments.dry_run:

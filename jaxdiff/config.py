@@ -267,6 +267,22 @@ def override(value: Any, assignment: str) -> Any:
     return _overridden(value, Any, path.split("."), 0, text)
 
 
+def overrides(value: Any, assignments: Sequence[str]) -> Any:
+    """The config with some fields changed; one that is legal only after another may stand before it."""
+    left = list(assignments)
+    while left:
+        refused: list[tuple[str, ValueError]] = []
+        for assignment in left:
+            try:
+                value = override(value, assignment)
+            except ValueError as error:
+                refused.append((assignment, error))
+        if len(refused) == len(left):
+            raise refused[0][1]
+        left = [assignment for assignment, _ in refused]
+    return value
+
+
 def _overridden(value: Any, hint: Any, names: list[str], depth: int, text: str) -> Any:
     """With the part below it changed that `names` leads to; `value` itself is what names[:depth] lead to."""
     if depth == len(names):

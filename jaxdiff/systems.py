@@ -74,6 +74,9 @@ class Diffusion:
         return {} if self.condition is None else self.condition.fields(examples)
 
     def start(self, key: Array, shape: tuple[int, ...]) -> Any:
+        known = getattr(self.network, "classes", None)
+        if isinstance(self.condition, Labels) and known not in (None, self.condition.classes):
+            raise ValueError(f"network.classes is {known}, condition.classes {self.condition.classes}: make them equal")
         condition = () if self.condition is None else (self.condition.null,)
         return jax.jit(self.network.init)(key, jnp.zeros(shape), jnp.zeros(()), *condition)["params"]
 

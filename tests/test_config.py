@@ -628,3 +628,11 @@ def test_bad_files_are_refused(folder, path, says):
     with pytest.raises(ValueError) as error:  # noqa: PT011
         config.load(path)
     assert str(error.value) == says
+
+
+def test_overrides_may_stand_in_any_order():
+    loss = losses.Uniform(low=0.1, high=0.5)
+    assert config.overrides(loss, ["low=0.6", "high=0.9"]) == losses.Uniform(0.6, 0.9)
+    assert config.overrides(loss, ["low=0.2", "low=0.3"]).low == 0.3
+    with pytest.raises(ValueError, match="low: needs 0 <= low < high <= 1"):
+        config.overrides(loss, ["low=0.6", "low=0.7"])
