@@ -16,7 +16,7 @@ from jaxtyping import Array
 from jaxdiff import denoise as d
 from jaxdiff import grids, guidance, images, losses, samplers
 from jaxdiff.augment import Augment, plain
-from jaxdiff.conditions import Condition, labels_of
+from jaxdiff.conditions import Condition, Labels, labels_of
 from jaxdiff.data import Examples
 from jaxdiff.nets.autoencoder import Autoencoder, Codec
 from jaxdiff.nets.classifier import Classifier
