@@ -49,6 +49,8 @@ def main() -> int:
             raise
         print(f"sample.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     print(path)
     return 0
 

@@ -9,6 +9,7 @@ The same command again goes on where the last one stopped, by itself, by Ctrl-C,
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -57,16 +58,19 @@ def main() -> int:
             print(experiment.dry_run())
             return 0
         stopped = experiment.train(arguments.restart)
-    except (ValueError, OSError) as error:
-        if os.environ.get("JAXDIFF_TRACEBACK"):
+    except (ValueError, OSError, RuntimeError) as error:
+        exhausted = "RESOURCE_EXHAUSTED" in str(error)
+        if os.environ.get("JAXDIFF_TRACEBACK") or (isinstance(error, RuntimeError) and not exhausted):
             raise
-        print(f"train.py: {' '.join(str(error).split())}", file=sys.stderr)
+        full = "the device has too little memory: try a smaller batch_size=..., or training.accumulate=4"
+        print(f"train.py: {full if exhausted else ' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("train.py: stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     if stopped:
-        print(f"stopped by {stopped}, and saved. To go on:\n    python {' '.join(sys.argv)}", file=sys.stderr)
+        again = shlex.join(argument for argument in sys.argv if argument != "--restart")
+        print(f"stopped by {stopped}, and saved. To go on:\n    python {again}", file=sys.stderr)
     return 130 if stopped == "SIGINT" else 143 if stopped else 0
 
 

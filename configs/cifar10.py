@@ -1,4 +1,7 @@
-"""CIFAR-10 with labels by EDM (Karras et al. 2022), the strongest recipe here; guidance works too."""
+"""CIFAR-10 with labels by EDM (Karras et al. 2022), the strongest recipe here.
+
+Unlike the paper: labels are dropped at times, so that guidance works, and images are only flipped.
+"""
 
 from jaxdiff import denoise, grids, losses, process, samplers
 from jaxdiff.augment import Augment

@@ -1,4 +1,4 @@
-"""CIFAR-10 by a transformer, DiT-S with patches of 2x2 pixels (Peebles & Xie 2023), by flow matching."""
+"""CIFAR-10 by a transformer, DiT-S with patches of 2x2 pixels (Peebles & Xie 2023), trained as cifar10_flow."""
 
 from dataclasses import replace
 

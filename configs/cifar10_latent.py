@@ -7,11 +7,19 @@ from configs.mnist_latent import system
 from jaxdiff.averages import Ema
 from jaxdiff.data import Tfds
 from jaxdiff.nets import GaussianFourier, UNet
+from jaxdiff.optimisers import Adam, Schedule
 
 network = UNet(multipliers=(1, 2), blocks=3, attention=(0, 1), dropout=0.1, embedding=GaussianFourier(1.0), classes=10)
 config = replace(
     mnist,
     data=Tfds("cifar10"),
     system=replace(system, codec="runs/cifar10_autoencoder", network=network),
-    training=replace(mnist.training, steps=100_000, averages=(Ema(0.9999),), show_every=5000, save_every=2500),
+    training=replace(
+        mnist.training,
+        steps=100_000,
+        optimiser=Adam(3e-4, Schedule("cosine", warmup=2000), clip=1.0),
+        averages=(Ema(0.9999),),
+        show_every=5000,
+        save_every=2500,
+    ),
 )

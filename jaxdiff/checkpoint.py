@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, UInt32
 
 from jaxdiff import files
-from jaxdiff.parallel import is_first
+from jaxdiff.parallel import agreed, is_first
 
 
 class Checkpoints:
@@ -86,6 +86,7 @@ class Checkpoints:
         aside = files.unused(self.folder / f"damaged_{step}")
         if is_first():
             os.replace(self.folder / str(step), aside)
+        agreed(False)  # the others wait until it has moved
         self._manager = ocp.CheckpointManager(self.folder, options=self._options)
         return aside
 

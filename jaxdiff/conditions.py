@@ -27,8 +27,8 @@ class Condition(Protocol):
     def pick(self, key: Array, example: dict[str, Array]) -> Any:
         """The condition of one example."""
 
-    def rows(self, count: int) -> tuple[Any, list[str]]:
-        """Conditions for a picture of `count` images, and what each says."""
+    def rows(self, count: int, names: Sequence[str] = ()) -> tuple[Any, list[str]]:
+        """Conditions for a picture of `count` images, and what each says; `names` are those of classes."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,10 @@ class Labels:
 
     classes: int = 10
     drop: float = 0.0
-    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         _require(self.classes > 0, "classes > 0", self)
         _require(0 <= self.drop < 1, "0 <= drop < 1", self)
-        _require(self.names is None or len(self.names) == self.classes, "a name for each class", self)
 
     @property
     def null(self) -> np.ndarray:
@@ -54,12 +52,12 @@ class Labels:
     def pick(self, key: Array, example: dict[str, Array]) -> Any:
         return example["label"]
 
-    def rows(self, count: int) -> tuple[Any, list[str]]:
-        labels = np.arange(count, dtype=np.int32) % self.classes
-        return labels, [self.name(int(label)) for label in labels]
+    def rows(self, count: int, names: Sequence[str] = ()) -> tuple[Any, list[str]]:
+        return self.named(np.arange(count) % self.classes, names)
 
-    def name(self, label: int) -> str:
-        return str(label) if self.names is None else self.names[label]
+    def named(self, labels: np.ndarray, names: Sequence[str]) -> tuple[Any, list[str]]:
+        """Labels, and their names where they have any."""
+        return labels.astype(np.int32), [names[label] if label < len(names) else str(label) for label in labels]
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ class Prompts:
         tokens = example["tokens"].astype(np.int32)
         return tokens[jax.random.randint(key, (), 0, len(tokens))]
 
-    def rows(self, count: int) -> tuple[Any, list[str]]:
+    def rows(self, count: int, names: Sequence[str] = ()) -> tuple[Any, list[str]]:
         texts = [(self.shown or ("",))[i % len(self.shown or ("",))] for i in range(count)]
         return np.stack([self.tokens(text) for text in texts]), texts
 
@@ -107,7 +105,10 @@ def labels_of(examples: Examples, classes: int) -> np.ndarray:
         raise ValueError("the model is told labels, and the data has none: use data with labels, or no condition")
     most = int(examples.labels.max())
     if most >= classes:
-        raise ValueError(f"the data has labels up to {most}, the model knows classes={classes}: it needs {most + 1}")
+        raise ValueError(
+            f"the data has labels up to {most}, the model knows classes={classes}: "
+            f"system.network.classes and system.condition.classes must be {most + 1}"
+        )
     return examples.labels
 
 

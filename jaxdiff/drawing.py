@@ -40,6 +40,9 @@ def draw(
         raise ValueError(f"{folder} trained {type(system).__name__}, which draws no images: give another --workdir")
     if num is not None and num < 1:
         raise ValueError(f"--num must be at least 1, got {num}")
+    path = folder / "samples.png" if out is None else out
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"--out must end in .png, got {path}")
     told, texts = conditions(run, system, num or system.shown, labels, prompts)
     step, params = trained(run)
     model, times = system.denoiser(params, guidance_scale), system.times_of(steps)
@@ -49,7 +52,6 @@ def draw(
     print(f"{what}{guided}, seed {seed}", file=sys.stderr)
     shape, count = run.shape, num or system.shown
     x = sample(model, system.process, system.sampler, times, shape=shape, indices=count, seed=seed, conditions=told)
-    path = folder / "samples.png" if out is None else out
     images.save(path, laid_out(decoded(run.codec, x), texts))
     return path
 
@@ -64,12 +66,12 @@ def conditions(
     if prompts is not None and not isinstance(condition, Prompts):
         raise ValueError(f"{run.folder} knows no prompts: leave out --prompt")
     if isinstance(condition, Labels) and labels is not None:
-        chosen = np.resize(parsed_labels(labels, condition.classes, class_names(run)), num).astype(np.int32)
-        return chosen, [condition.name(int(label)) for label in chosen]
+        names = class_names(run)
+        return condition.named(np.resize(parsed_labels(labels, condition.classes, names), num), names)
     if isinstance(condition, Prompts) and prompts is not None:
         texts = [prompts[i % len(prompts)] for i in range(num)]
         return np.stack([condition.tokens(text) for text in texts]), texts
-    return (None, None) if condition is None else condition.rows(num)
+    return (None, None) if condition is None else condition.rows(num, class_names(run))
 
 
 def class_names(run: Experiment) -> Sequence[str]:
@@ -85,7 +87,7 @@ def parsed_labels(text: str, classes: int, names: Sequence[str]) -> list[int]:
         if part in names:
             found.append(names.index(part))
         elif first.isdigit() and (not dash or last.isdigit()):
-            found.extend(range(int(first), int(last or first) + 1))
+            found.extend(range(int(first), min(int(last or first), classes) + 1))
         else:
             legal = f"0 to {classes - 1}" + (f", or {', '.join(names)}" if names else "")
             raise ValueError(f"--labels {part!r} is no label of this model: it knows {legal}")

@@ -37,7 +37,7 @@ from jaxdiff.data import Batches, Digits, Examples, Source, arrays, digits, fold
 from jaxdiff.logbook import Logbook
 from jaxdiff.loop import train
 from jaxdiff.nets import autoencoder, blocks, classifier, dit, layers, small, text, unet
-from jaxdiff.parallel import Trainer, gathered, is_first
+from jaxdiff.parallel import Trainer, agreed, gathered, is_first
 from jaxdiff.systems import System
 from jaxdiff.training import Objective, State, Training, train_step
 
@@ -79,7 +79,7 @@ VOCABULARY = configs.Vocabulary(
     ],
 )
 
-# What may be another when a run is continued: it changes when things are written and shown, not what is learnt.
+# What may be another when a run is continued: when things are written and shown, where it runs, how long.
 FREE = (
     *(f"training.{name}" for name in ("steps", "steps_per_call", "placing", "log_every", "show_every", "save_every")),
     *(f"training.{name}" for name in ("keep", "keep_every", "patience", "wandb")),
@@ -180,9 +180,7 @@ class Experiment:
         """Trains to the end, from the newest checkpoint if there is one. The signal that stopped it, if one did."""
         (Experiment(self.config, files.unused(self.folder)) if restart else self).check()
         with prepared(self.folder, restart), contextlib.ExitStack() as closing:
-            self._keep_codec()
             trainer, training = self.trainer, self.config.training
-            batches = self.batches()
             checkpoints = Checkpoints(self.folder / "checkpoints", training.keep, training.keep_every)
             closing.callback(checkpoints.close)
             state = self._begin(checkpoints)
@@ -190,6 +188,8 @@ class Experiment:
             if at % training.steps_per_call:
                 raise ValueError(f"training.steps_per_call must divide {at}, the step from which {self.folder} goes on")
             self._write_config()
+            self._keep_codec()
+            batches = self.batches()
             if at >= training.steps:
                 say(f"{self.folder} is trained to its end, step {at}: training.steps={2 * at} would go on")
                 return None
@@ -198,7 +198,8 @@ class Experiment:
                 logbook = Logbook(self.folder, at, training.steps, self._wandb())
                 closing.callback(logbook.close)
                 self._tell(at, logbook.say)
-            constants = trainer.devices.replicate(jax.device_get(self.codec))
+            codec = None if self.encoded_once else jax.device_get(self.codec)
+            constants = trainer.devices.replicate(codec)
             ahead = batches.ahead(at, training.steps, training.steps_per_call)
             if training.steps_per_call == 1:
                 ahead = (jax.tree.map(lambda leaf: leaf[None], batch) for batch in ahead)
@@ -209,27 +210,24 @@ class Experiment:
                 ahead,
                 training,
                 trainer,
-                checkpoints,
-                logbook,
-                self.picture,
-                self.config.batch_size,
-                batches.steps_per_epoch,
+                checkpoints=checkpoints,
+                logbook=logbook,
+                show=self.picture,
+                batch_size=self.config.batch_size,
+                batches_an_epoch=batches.steps_per_epoch,
             )
         return stopped
 
     def _begin(self, checkpoints: Checkpoints) -> State:
         shardings = self.trainer.shardings(self.state_shapes)
-        like = jax.tree.map(partial(jax.ShapeDtypeStruct.update), self.state_shapes)
-        like = jax.tree.map(lambda leaf, sharding: leaf.update(sharding=sharding), like, shardings)
+        like = jax.tree.map(lambda leaf, sharding: leaf.update(sharding=sharding), self.state_shapes, shardings)
         restored = checkpoints.restore_newest(like, warn)
-        return (
-            jax.jit(partial(self._start, self.shape), out_shardings=shardings)(self.config.seed)
-            if restored is None
-            else restored[1]
-        )
+        if restored is not None:
+            return restored[1]
+        return jax.jit(partial(self._start, self.shape), out_shardings=shardings)(self.config.seed)
 
     def picture(self, state: State) -> np.ndarray:
-        params = gathered(state.ema[0])
+        params = jax.device_put(gathered(state.ema[0]), jax.local_devices()[0])
         return self.config.system.picture(params, self.codec, self.shape, self.held_out)
 
     def check(self) -> None:
@@ -248,7 +246,9 @@ class Experiment:
         if not path.exists() and any((self.folder / "checkpoints").glob("*/")):
             raise ValueError(f"{self.folder} has checkpoints and no config.json: --restart sets them aside")
         if path.exists():
-            changed = [c for c in configs.differences(read_config(self.folder), self.config) if not _is_free(c[0])]
+            free = tuple(name for name in FREE if not (name == "data.path" and self.encoded_once))
+            differing = configs.differences(read_config(self.folder), self.config)
+            changed = [c for c in differing if not f"{c[0]}.".startswith(tuple(f"{name}." for name in free))]
             if changed:
                 fields = ", ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changed[:5])
                 raise ValueError(
@@ -257,7 +257,8 @@ class Experiment:
                 )
 
     def _check_space(self) -> None:
-        need, free = 2 * bytes_of(self.state_shapes) + 2**24, files.free_bytes(self.folder)
+        kept = self.config.training.keep + 1  # one more while it is written
+        need, free = kept * bytes_of(self.state_shapes) + 2**24, files.free_bytes(self.folder)
         if free < need:
             raise ValueError(f"{self.folder} has {gigabytes(free)} of space left, checkpoints need {gigabytes(need)}")
 
@@ -299,14 +300,23 @@ class Experiment:
         if wandb is None:
             return None
         data = configs.to_data(self.config, VOCABULARY)
+        known = self.folder / "wandb_id"
+        if not known.exists():
+            files.write(known, wandb.util.generate_id())
         return wandb.init(
-            project=self.config.training.wandb, name=self.folder.name, dir=self.folder, config=data, resume="allow"
+            project=self.config.training.wandb,
+            name=self.folder.name,
+            id=known.read_text(encoding="utf-8"),
+            dir=self.folder,
+            config=data,
+            resume="allow",
         )
 
     # --- without training -------------------------------------------------------------------------------------------
 
     def dry_run(self) -> str:
         """What a run would be: its config, and what the compiler says of one step on one device."""
+        self.check()
         config, state, images = self.config, self.state_shapes, self.examples.images
         rows = {"index": jax.ShapeDtypeStruct((), jnp.uint32), **self.example_shapes()}
         batch = jax.tree.map(lambda row: row.update(shape=(1, config.batch_size, *row.shape)), rows)
@@ -349,7 +359,8 @@ def trained(experiment: Experiment, step: int | None = None, average: int = 0) -
     if not folder.is_dir():
         raise ValueError(f"{experiment.folder} has no checkpoint yet: python train.py makes one")
     like = jax.tree.map(
-        lambda leaf: leaf.update(sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])), experiment.state_shapes
+        lambda leaf: leaf.update(sharding=jax.sharding.SingleDeviceSharding(jax.local_devices()[0])),
+        experiment.state_shapes,
     )
     checkpoints = Checkpoints(folder)
     state = checkpoints.restore(like, step)
@@ -359,6 +370,11 @@ def trained(experiment: Experiment, step: int | None = None, average: int = 0) -
 
 def codec_of(source: Path, examples: Examples) -> Any:
     """From a run that trained an autoencoder, measured on these images, or from a folder of diffusers."""
+    if not source.is_dir():
+        raise ValueError(
+            f"the autoencoder {source} is not there: train it, python train.py --config configs/{source.name}.py, "
+            f"or name another run or a diffusers folder as system.codec"
+        )
     if not (source / "checkpoints").is_dir():
         return interop.read_codec(source)
     run = opened(source)
@@ -384,6 +400,7 @@ def prepared(folder: Path, restart: bool = False) -> Iterator[None]:
                 folder.mkdir()
                 held.enter_context(files.locked(folder))
                 say(f"the old run is now {aside}")
+        agreed(False)  # the others wait until the folder is the new one
         yield
 
 
@@ -406,7 +423,3 @@ def say(text: str) -> None:
 
 def warn(text: str) -> None:
     say(f"warning: {text}")
-
-
-def _is_free(path: str) -> bool:
-    return any(path == free or path.startswith(f"{free}.") for free in FREE)

@@ -11,7 +11,10 @@ def write(path: Path, content: str | bytes) -> None:
     """Whole, or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        with open(beside, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())  # before the name says that it is there
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -49,6 +49,7 @@ def train(
     batches: Iterable[dict[str, np.ndarray]],
     training: Training,
     trainer: Trainer,
+    *,
     checkpoints: Checkpoints,
     logbook: Logbook | None,
     show: Callable[[State], np.ndarray],
@@ -63,8 +64,10 @@ def train(
             state = step(state, constants, trainer.put(batch))
             at += training.steps_per_call
             taken += training.steps_per_call
-            asked, last = agreed(stop.by is not None), at == training.steps
+            last = at == training.steps
             logs, shows, saves = (at % n == 0 for n in (training.log_every, training.show_every, training.save_every))
+            meets = logs or shows or saves or jax.process_count() == 1  # several would wait for each other at each step
+            asked = meets and agreed(stop.by is not None)
             if logs or shows or saves or last or asked:
                 jax.block_until_ready(state.step)
             seconds += time.perf_counter() - begin
@@ -86,7 +89,7 @@ def train(
             if asked:
                 break
             begin = time.perf_counter()
-    return state, stop.by
+    return state, None if at == training.steps else stop.by
 
 
 def _row(tally: Tally, training: Training, step: int, epoch: float, rate: float) -> dict[str, float]:
@@ -116,5 +119,6 @@ def _check(in_a_row: int, training: Training, step: int) -> None:
     if in_a_row >= training.patience:
         raise DivergedError(
             f"the loss has not been finite for {in_a_row} steps, up to step {step}: try a lower "
-            f"training.optimiser.rate, training.optimiser.clip=1.0 or a longer training.optimiser.schedule.warmup"
+            f"training.optimiser.rate, training.optimiser.clip=1.0 or a longer training.optimiser.schedule.warmup, "
+            f"with --restart or in another --workdir"
         )

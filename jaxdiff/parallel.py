@@ -176,7 +176,8 @@ def is_first() -> bool:
 
 def prepare(distributed: bool = False) -> None:
     """A process that trains or samples: on a CPU it keeps its memory, and compiled programs are kept on the disk."""
-    if os.environ.get("JAX_PLATFORMS", "cpu") == "cpu" and not _accelerators():
+    platforms = os.environ.get("JAX_PLATFORMS")
+    if platforms == "cpu" or not (platforms or _accelerators()):
         keep_memory()
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(files.cache_folder() / "programs"))
@@ -204,7 +205,10 @@ def _whole(name: str) -> int | None:
 
 def _accelerators() -> bool:
     """Whether JAX will find a GPU or TPU, without asking it."""
-    return any(importlib.util.find_spec(name) for name in ("jax_cuda12_plugin", "jax_cuda13_plugin", "libtpu"))
+    return any(
+        importlib.util.find_spec(name)
+        for name in ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin", "libtpu")
+    )
 
 
 def keep_memory() -> None:
@@ -213,8 +217,8 @@ def keep_memory() -> None:
     On a CPU, XLA allocates the workspace of each call anew. glibc would get it from the system page by page each time,
     which takes a sixth of a training step; it keeps memory for the main thread only, so that one must do the work.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # Linux
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
         mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: which never shrinks
         jax.config.update("jax_cpu_enable_async_dispatch", False)

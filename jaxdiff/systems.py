@@ -118,7 +118,9 @@ class Diffusion:
         return self.grid(self.process, self.steps if steps is None else steps)
 
     def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
-        told, texts = (None, None) if self.condition is None else self.condition.rows(self.shown)
+        told, texts = (
+            (None, None) if self.condition is None else self.condition.rows(self.shown, held_out.classes or ())
+        )
         x = sample(
             self.denoiser(params),
             self.process,
@@ -156,8 +158,8 @@ class Autoencoding:
 
     def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
         """Images and, to the right of each, their reconstructions."""
-        x = np.asarray(plain(jnp.asarray(held_out.images[np.arange(min(self.shown, len(held_out.images)))])))
-        y = np.asarray(jax.jit(self.network.apply)({"params": params}, x))
+        x = np.asarray(plain(held_out.images[np.arange(min(self.shown, len(held_out)))]))
+        y = np.asarray(_reconstructed(self.network, params, x))
         return images.sheet(np.concatenate([x, y], 2), columns=4)
 
 
@@ -214,11 +216,16 @@ class Classification:
         counts = [len(held_out), *[self.shown] * 7]
         shares = [self.accuracy(params, held_out, float(t), n) for t, n in zip(times, counts, strict=True)]
         levels = [float(self.process.at(jnp.asarray(t)).ratio) for t in times]
-        x = plain(jnp.asarray(held_out.images[np.arange(8)]))
+        x = plain(held_out.images[np.arange(8) % len(held_out)])
         noise = jax.vmap(lambda i: normal(jax.random.fold_in(jax.random.key(0), i), shape))(jnp.arange(8))
         noisy = np.concatenate([self.process.at(jnp.asarray(t)).perturb(x, noise) for t in times])
         labels = [f"noise {level:.2g}: {share:.2%}" for level, share in zip(levels, shares, strict=True)]
         return images.sheet(noisy, columns=8, labels=labels)
+
+
+@partial(jax.jit, static_argnums=0)
+def _reconstructed(network: Autoencoder, params: Any, x: Array) -> Array:
+    return jnp.asarray(network.apply({"params": params}, x))
 
 
 @partial(jax.jit, static_argnums=0)

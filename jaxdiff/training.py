@@ -69,7 +69,7 @@ class Tally:
     loss: Array
     gradient_norm: Array
     skipped: Array  # steps that were not finite
-    in_a_row: Array  # of those, the last ones; never set back
+    in_a_row: Array  # of those, the last ones, since the last step that was finite
 
     @classmethod
     def zero(cls, in_a_row: Array | int = 0) -> "Tally":

@@ -493,7 +493,9 @@ def test_bad_overrides_are_refused(assignment, says):
 def test_an_object_where_anything_may_be_is_not_replaced():
     with pytest.raises(ValueError, match=r"what can be set here is anything\.rate"):
         config.override(Config(anything=Average()), "anything=3")
-    with pytest.raises(ValueError, match=r"what can be set here is simple, uniform, flow, likelihood, weighting\.gamma"):
+    with pytest.raises(
+        ValueError, match=r"what can be set here is simple, uniform, flow, likelihood, weighting\.gamma"
+    ):
         config.override(Model(weighting=losses.MinSNR()), "weighting=P2")
     assert config.override(Model(weighting=losses.MinSNR()), "weighting=uniform").weighting is losses.uniform
 

@@ -298,11 +298,10 @@ def test_save_is_all_or_nothing(tmp_path, monkeypatch):
     images.save(path, COLOUR)
     np.testing.assert_array_equal(images.read(path), COLOUR)
 
-    def failing(self, content):
-        self.write_text("half")
+    def failing(descriptor):
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "write_bytes", failing)
+    monkeypatch.setattr("os.fsync", failing)
     with pytest.raises(OSError, match="disk full"):
         images.save(path, RAMP)
     np.testing.assert_array_equal(images.read(path), COLOUR)
