@@ -1,6 +1,8 @@
 """CIFAR-10 with labels by EDM (Karras et al. 2022), the strongest recipe here.
 
 Unlike the paper: labels are dropped at times, so that guidance works, and images are only flipped.
+
+Cost and result: not trained to its end here yet.
 """
 
 from jaxdiff import denoise, grids, losses, process, samplers

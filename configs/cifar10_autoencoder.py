@@ -1,4 +1,7 @@
-"""The autoencoder under cifar10_latent: 32x32 to latents of 8x8x4."""
+"""The autoencoder under cifar10_latent: 32x32 to latents of 8x8x4.
+
+Cost and result: not trained to its end here yet.
+"""
 
 from jaxdiff.augment import Augment
 from jaxdiff.averages import Ema

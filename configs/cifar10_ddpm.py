@@ -1,4 +1,7 @@
-"""CIFAR-10 by DDPM as published (Ho et al. 2020): 35.7 million parameters, 1,000 steps, 800,000 steps of training."""
+"""CIFAR-10 by DDPM as published (Ho et al. 2020): 35.7 million parameters, 1,000 steps, 800,000 steps of training.
+
+Cost and result: not trained to its end here yet.
+"""
 
 from jaxdiff.augment import Augment
 from jaxdiff.averages import Ema

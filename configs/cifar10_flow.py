@@ -1,4 +1,7 @@
-"""CIFAR-10 by flow matching (Lipman et al. 2023), times most often in the middle (Esser et al. 2024)."""
+"""CIFAR-10 by flow matching (Lipman et al. 2023), times most often in the middle (Esser et al. 2024).
+
+Cost and result: not trained to its end here yet.
+"""
 
 from jaxdiff import denoise, grids, losses, process, samplers
 from jaxdiff.augment import Augment

@@ -1,4 +1,7 @@
-"""CIFAR-10 in the latents of cifar10_autoencoder, which is trained first; otherwise as mnist_latent, but larger."""
+"""CIFAR-10 in the latents of cifar10_autoencoder, which is trained first; otherwise as mnist_latent, but larger.
+
+Cost and result: not trained to its end here yet.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""CIFAR-10 from prompts: attention to the words of a text encoder that is trained along, AdamW, a cosine schedule."""
+"""CIFAR-10 from prompts: attention to the words of a text encoder that is trained along, AdamW, a cosine schedule.
+
+Cost and result: not trained to its end here yet.
+"""
 
 from jaxdiff import denoise, grids, losses, process, samplers
 from jaxdiff.augment import Augment

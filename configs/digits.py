@@ -1,4 +1,7 @@
-"""Digits of 8x8 pixels, with labels: the smallest model worth looking at."""
+"""Digits of 8x8 pixels, with labels: the smallest model worth looking at.
+
+Two minutes on 2 CPU cores.
+"""
 
 from jaxdiff.averages import Ema
 from jaxdiff.conditions import Labels

@@ -1,4 +1,7 @@
-"""The autoencoder under fashion_mnist_latent, as that of mnist_autoencoder."""
+"""The autoencoder under fashion_mnist_latent, as that of mnist_autoencoder.
+
+Cost and result: not trained to its end here yet.
+"""
 
 from dataclasses import replace
 

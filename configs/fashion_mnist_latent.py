@@ -1,4 +1,7 @@
-"""Fashion-MNIST in the latents of fashion_mnist_autoencoder, as mnist_latent."""
+"""Fashion-MNIST in the latents of fashion_mnist_autoencoder, as mnist_latent.
+
+Cost and result: not trained to its end here yet.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""Fashion-MNIST by the score SDE of mnist_score."""
+"""Fashion-MNIST by the score SDE of mnist_score.
+
+Cost and result: not trained to its end here yet.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""Fashion-MNIST from prompts: a text encoder trained along with the UNet that attends to it."""
+"""Fashion-MNIST from prompts: a text encoder trained along with the UNet that attends to it.
+
+Cost and result: not trained to its end here yet.
+"""
 
 from jaxdiff import denoise, grids, losses, process, samplers
 from jaxdiff.averages import Ema

@@ -1,4 +1,7 @@
-"""Any folder of images at 128x128: python train.py --config configs/folder128.py data.path=my_images"""
+"""Any folder of images at 128x128: python train.py --config configs/folder128.py data.path=my_images
+
+Cost and result: not trained to its end here yet.
+"""
 
 from jaxdiff import denoise, grids, losses, process, samplers
 from jaxdiff.augment import Augment

@@ -1,4 +1,7 @@
-"""As folder128, told the class of the image: a subfolder each, or labels.csv."""
+"""As folder128, told the class of the image: a subfolder each, or labels.csv.
+
+Cost and result: not trained to its end here yet.
+"""
 
 from dataclasses import replace
 

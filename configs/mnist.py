@@ -1,4 +1,7 @@
-"""MNIST with labels, by EDM's preconditioning and noise levels (Karras et al. 2022)."""
+"""MNIST with labels, by EDM's preconditioning and noise levels (Karras et al. 2022).
+
+20 minutes on 2 busy CPU cores; nearly every digit can be named (docs/mnist.png).
+"""
 
 from jaxdiff import denoise, grids, losses, process, samplers
 from jaxdiff.averages import Ema

@@ -1,4 +1,7 @@
-"""A classifier of noisy MNIST digits, on the process of config mnist: for classifier guidance, and to count hits."""
+"""A classifier of noisy MNIST digits, on the process of config mnist: for classifier guidance, and to count hits.
+
+5 minutes on 2 busy CPU cores; 99.35% of the clean test images (docs/mnist_classifier.png).
+"""
 
 from jaxdiff import denoise, losses, process
 from jaxdiff.augment import Augment

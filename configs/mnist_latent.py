@@ -1,4 +1,7 @@
-"""MNIST in the latents of mnist_autoencoder, which is trained first: the whole image is 7x7 places of four numbers."""
+"""MNIST in the latents of mnist_autoencoder, which is trained first: the whole image is 7x7 places of four numbers.
+
+13 minutes on 2 busy CPU cores; nearly every digit can be named (docs/mnist_latent.png).
+"""
 
 from jaxdiff import denoise, grids, losses, process, samplers
 from jaxdiff.averages import Ema

@@ -1,4 +1,7 @@
-"""MNIST by a score SDE: noise whose diffusion is 25^t, Gaussian Fourier features, predictor and corrector."""
+"""MNIST by a score SDE: noise whose diffusion is 25^t, Gaussian Fourier features, predictor and corrector.
+
+Cost and result: not trained to its end here yet.
+"""
 
 from jaxdiff import denoise
 from jaxdiff.averages import Ema

@@ -1,4 +1,7 @@
-"""STL-10 at 96x96 from its 100,000 unlabelled photographs; the classifier of stl10_classifier can guide it."""
+"""STL-10 at 96x96 from its 100,000 unlabelled photographs; the classifier of stl10_classifier can guide it.
+
+Cost and result: not trained to its end here yet.
+"""
 
 from jaxdiff import denoise, grids, losses, process, samplers
 from jaxdiff.augment import Augment

@@ -1,4 +1,7 @@
-"""A classifier of noisy photographs at 96x96, on the process of config stl10, from its 5,000 labelled ones."""
+"""A classifier of noisy photographs at 96x96, on the process of config stl10, from its 5,000 labelled ones.
+
+Cost and result: not trained to its end here yet.
+"""
 
 from jaxdiff import denoise, losses, process
 from jaxdiff.augment import Augment
