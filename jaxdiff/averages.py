@@ -1,6 +1,6 @@
 """Averages of the parameters over training, which sample better than the last ones do.
 
-An average moves towards the parameters by 1 - decay a step. The powers (Karras et al. 2024) are made so that, from
+Each step an average moves a share of its way to the parameters. The powers (Karras et al. 2024) are made so that, from
 those of a few checkpoints, the average of any other width can be put together after training.
 """
 
@@ -15,8 +15,8 @@ from jaxtyping import Array
 
 
 class Average(Protocol):
-    def decay(self, step: Array) -> Array:
-        """What stays of the average in the step from `step` to step + 1."""
+    def share(self, step: Array) -> Array:
+        """How far it moves in the step from `step` to step + 1: 1 less what stays, which float32 would round."""
         ...
 
 
@@ -30,8 +30,8 @@ class Ema:
     def __post_init__(self) -> None:
         _require(0 <= self.rate < 1, "0 <= rate < 1", self)
 
-    def decay(self, step: Array) -> Array:
-        return jnp.minimum(self.rate, (1 + step) / (10 + step)) if self.warmup else jnp.asarray(self.rate)
+    def share(self, step: Array) -> Array:
+        return jnp.maximum(1 - self.rate, 9 / (10 + step)) if self.warmup else jnp.asarray(1 - self.rate)
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class PowerEma:
     def gamma(self) -> float:
         return gamma_of(self.width)
 
-    def decay(self, step: Array) -> Array:
-        return (step / (step + 1)) ** (self.gamma + 1)
+    def share(self, step: Array) -> Array:
+        return -jnp.expm1((self.gamma + 1) * jnp.log1p(-1 / (step + 1)))  # 1 - (step / (step + 1))^(gamma + 1)
 
 
 def gamma_of(width: float) -> float:
@@ -58,9 +58,9 @@ def gamma_of(width: float) -> float:
     return max(float(root.real) for root in cubic.roots() if abs(root.imag) < 1e-9)
 
 
-def average(ema: Any, params: Any, decay: Array) -> Any:
+def average(ema: Any, params: Any, share: Array) -> Any:
     """One step of an average."""
-    return jax.tree.map(lambda old, new: old + (1 - decay).astype(old.dtype) * (new - old), ema, params)
+    return jax.tree.map(lambda old, new: old + share.astype(old.dtype) * (new - old), ema, params)
 
 
 def profile(width: float, at: float, snapshots: Sequence[tuple[float, float, Any]]) -> Any:

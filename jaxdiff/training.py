@@ -134,8 +134,8 @@ def _update(training: Training, state: State, mean: tuple[Array, Params]) -> Sta
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = training.optimiser.transform(training.steps).update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    decays = [a.decay(state.step.astype(jnp.float32)) for a in training.averages]
-    ema = tuple(average(old, params, decay) for old, decay in zip(state.ema, decays, strict=True))
+    shares = [each.share(state.step.astype(jnp.float32)) for each in training.averages]
+    ema = tuple(average(old, params, share) for old, share in zip(state.ema, shares, strict=True))
     old, new = (state.params, state.ema, state.opt_state), (params, ema, opt_state)
     params, ema, opt_state = jax.tree.map(partial(jnp.where, finite), new, old)
     tally = Tally(

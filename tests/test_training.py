@@ -263,7 +263,19 @@ def looped(training, values, objective=squared):
     step, state, trainer = one_number(objective, training)
     book, batches = Book(), map(batch_of, values)
     show = lambda state: np.zeros((2, 2, 3), np.uint8)  # noqa: E731
-    train(state, step, None, batches, training, trainer, book, book, show, BATCH, batches_an_epoch=4.0)
+    train(
+        state,
+        step,
+        None,
+        batches,
+        training,
+        trainer,
+        checkpoints=book,
+        logbook=book,
+        show=show,
+        batch_size=BATCH,
+        batches_an_epoch=4.0,
+    )
     return book
 
 
@@ -333,7 +345,8 @@ def test_nothing_is_asked_of_the_device_between_rows():
 
     state, book = Watched(), Book()
     training = replace(TRAINING, steps=20, log_every=5, show_every=20, save_every=20)
-    train(state, step, None, [{}] * 20, training, Trainer("jit"), book, book, lambda state: None, BATCH, 4.0)
+    rest = {"checkpoints": book, "logbook": book, "show": lambda state: None, "batch_size": BATCH}
+    train(state, step, None, [{}] * 20, training, Trainer("jit"), **rest, batches_an_epoch=4.0)
     assert state.seen == {0, 5, 10, 15, 20}
 
 
