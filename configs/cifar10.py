@@ -5,7 +5,7 @@ Unlike the paper: labels are dropped at times, so that guidance works, and image
 Cost and result: not trained to its end here yet.
 """
 
-from jaxdiff import denoise, grids, losses, process, samplers
+from jaxdiff import samplers
 from jaxdiff.augment import Augment
 from jaxdiff.averages import Ema, PowerEma
 from jaxdiff.conditions import Labels
@@ -13,21 +13,14 @@ from jaxdiff.data import Tfds
 from jaxdiff.experiment import Config
 from jaxdiff.nets.unet import DDPMPP
 from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import Diffusion
+from jaxdiff.systems import edm
 from jaxdiff.training import Training
 
 config = Config(
-    system=Diffusion(
+    system=edm(
         network=DDPMPP.clone(classes=10),
-        process=process.Karras(),
-        prediction=denoise.EDM(),
-        input_scale=denoise.UnitVariance(),
-        told=denoise.quarter_log_sigma,
-        weighting=losses.EDM(),
-        times=losses.LogNormal(),
         condition=Labels(10, drop=0.1),
         sampler=samplers.EDM(),
-        grid=grids.Karras(),
         steps=18,
         shown=80,
     ),

@@ -3,7 +3,6 @@
 Cost and result: not trained to its end here yet.
 """
 
-from jaxdiff import denoise, grids, losses, process, samplers
 from jaxdiff.augment import Augment
 from jaxdiff.averages import Ema
 from jaxdiff.conditions import Prompts
@@ -11,7 +10,7 @@ from jaxdiff.data import Tfds
 from jaxdiff.experiment import Config
 from jaxdiff.nets import GaussianFourier, Prompted, TextEncoder, UNet, Words
 from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import Diffusion
+from jaxdiff.systems import edm
 from jaxdiff.training import Training
 
 CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -19,21 +18,12 @@ TEMPLATES = ("{}", "a {}", "an {}", "a photo of a {}", "a picture of an {}", "a 
 WORDS = Words.of([CLASSES, *(template.format("") for template in TEMPLATES)], length=12)
 
 config = Config(
-    system=Diffusion(
+    system=edm(
         network=Prompted(
             UNet(multipliers=(1, 2, 2), blocks=3, dropout=0.1, embedding=GaussianFourier(1.0), text=True),
             TextEncoder(WORDS.count),
         ),
-        process=process.Karras(),
-        prediction=denoise.EDM(),
-        input_scale=denoise.UnitVariance(),
-        told=denoise.quarter_log_sigma,
-        weighting=losses.EDM(),
-        times=losses.LogNormal(),
         condition=Prompts(WORDS, TEMPLATES, drop=0.1, shown=tuple(f"a photo of a {name}" for name in CLASSES.split())),
-        sampler=samplers.DPMpp2M(),
-        grid=grids.Karras(),
-        steps=20,
         guidance_scale=2.0,
         shown=80,
     ),

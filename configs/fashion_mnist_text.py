@@ -3,23 +3,23 @@
 Cost and result: not trained to its end here yet.
 """
 
-from jaxdiff import denoise, grids, losses, process, samplers
+from jaxdiff import losses
 from jaxdiff.averages import Ema
 from jaxdiff.conditions import Prompts
 from jaxdiff.data import Tfds
 from jaxdiff.experiment import Config
 from jaxdiff.nets import GaussianFourier, Prompted, TextEncoder, UNet, Words
 from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import Diffusion
+from jaxdiff.systems import edm
 from jaxdiff.training import Training
 
 CLASSES = "t-shirt top trouser pullover dress coat sandal shirt sneaker bag ankle boot"
-SHOWN = "t-shirt trouser pullover dress coat sandal sneaker bag"
+SHOWN = ("a t-shirt", "a trouser", "a pullover", "a dress", "a coat", "a sandal", "a sneaker", "an ankle boot")
 TEMPLATES = ("{}", "a {}", "an {}", "a photo of a {}", "a picture of an {}", "one {} from the shop")
 WORDS = Words.of([CLASSES, *(template.format("") for template in TEMPLATES)], length=12)
 
 config = Config(
-    system=Diffusion(
+    system=edm(
         network=Prompted(
             UNet(
                 channels=16,
@@ -33,30 +33,14 @@ config = Config(
             ),
             TextEncoder(WORDS.count, width=64),
         ),
-        process=process.Karras(),
-        prediction=denoise.EDM(0.6),
-        input_scale=denoise.UnitVariance(0.6),
-        told=denoise.quarter_log_sigma,
-        weighting=losses.EDM(0.6),
+        sigma_data=0.6,
         times=losses.LogNormal(mean=0.0),
         condition=Prompts(
             WORDS,
             TEMPLATES,
             drop=0.1,
-            shown=(
-                "a t-shirt",
-                "a trouser",
-                "a pullover",
-                "a dress",
-                "a coat",
-                "a sandal",
-                "a sneaker",
-                "an ankle boot",
-            ),
+            shown=SHOWN,
         ),
-        sampler=samplers.DPMpp2M(),
-        grid=grids.Karras(),
-        steps=20,
         guidance_scale=2.0,
     ),
     data=Tfds("fashion_mnist"),

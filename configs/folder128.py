@@ -3,28 +3,21 @@
 Cost and result: not trained to its end here yet.
 """
 
-from jaxdiff import denoise, grids, losses, process, samplers
+from jaxdiff import losses
 from jaxdiff.augment import Augment
 from jaxdiff.averages import Ema
 from jaxdiff.data import Folder
 from jaxdiff.experiment import Config
 from jaxdiff.nets import GaussianFourier, UNet
 from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import Diffusion
+from jaxdiff.systems import edm
 from jaxdiff.training import Training
 
-system = Diffusion(
+system = edm(
     network=UNet(
         channels=64, multipliers=(1, 2, 2, 4, 4), attention=(3, 4), head_channels=64, embedding=GaussianFourier(1.0)
     ),
-    process=process.Karras(),
-    prediction=denoise.EDM(),
-    input_scale=denoise.UnitVariance(),
-    told=denoise.quarter_log_sigma,
-    weighting=losses.EDM(),
     times=losses.LogNormal(mean=-0.4, deviation=1.4),  # larger images are still seen through more noise
-    sampler=samplers.DPMpp2M(),
-    grid=grids.Karras(),
     steps=30,
     shown=16,
 )

@@ -3,20 +3,18 @@
 20 minutes on 2 busy CPU cores; nearly every digit can be named (docs/mnist.png).
 """
 
-from jaxdiff import denoise, grids, losses, process, samplers
+from jaxdiff import losses
 from jaxdiff.averages import Ema
 from jaxdiff.conditions import Labels
 from jaxdiff.data import Tfds
 from jaxdiff.experiment import Config
 from jaxdiff.nets import GaussianFourier, UNet
 from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import Diffusion
+from jaxdiff.systems import edm
 from jaxdiff.training import Training
 
-SIGMA_DATA = 0.6
-
 config = Config(
-    system=Diffusion(
+    system=edm(
         network=UNet(
             channels=16,
             multipliers=(1, 2, 4),
@@ -27,16 +25,9 @@ config = Config(
             told_width=256,
             classes=10,
         ),
-        process=process.Karras(),
-        prediction=denoise.EDM(SIGMA_DATA),
-        input_scale=denoise.UnitVariance(SIGMA_DATA),
-        told=denoise.quarter_log_sigma,
-        weighting=losses.EDM(SIGMA_DATA),
+        sigma_data=0.6,
         times=losses.LogNormal(mean=0.0),  # a digit is decided at levels of 1 to 8
         condition=Labels(10, drop=0.1),
-        sampler=samplers.DPMpp2M(),
-        grid=grids.Karras(),
-        steps=20,
         guidance_scale=1.5,
         shown=80,
     ),

@@ -3,29 +3,22 @@
 13 minutes on 2 busy CPU cores; nearly every digit can be named (docs/mnist_latent.png).
 """
 
-from jaxdiff import denoise, grids, losses, process, samplers
+from jaxdiff import losses
 from jaxdiff.averages import Ema
 from jaxdiff.conditions import Labels
 from jaxdiff.data import Tfds
 from jaxdiff.experiment import Config
 from jaxdiff.nets import GaussianFourier, UNet
 from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import Diffusion
+from jaxdiff.systems import edm
 from jaxdiff.training import Training
 
-system = Diffusion(
+system = edm(
     network=UNet(channels=32, multipliers=(2,), blocks=2, attention=(0,), embedding=GaussianFourier(1.0), classes=10),
-    process=process.Karras(),
-    prediction=denoise.EDM(1.0),  # the codec scales latents to a deviation of 1
-    input_scale=denoise.UnitVariance(1.0),
-    told=denoise.quarter_log_sigma,
-    weighting=losses.EDM(1.0),
+    sigma_data=1.0,  # the codec scales latents to a deviation of 1
     times=losses.LogNormal(mean=0.2),
     condition=Labels(10, drop=0.1),
     codec="runs/mnist_autoencoder",
-    sampler=samplers.DPMpp2M(),
-    grid=grids.Karras(),
-    steps=20,
     guidance_scale=1.5,
     shown=80,
 )

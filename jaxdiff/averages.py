@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxdiff.checks import require
+
 
 class Average(Protocol):
     def share(self, step: Array) -> Array:
@@ -28,7 +30,7 @@ class Ema:
     warmup: bool = True
 
     def __post_init__(self) -> None:
-        _require(0 <= self.rate < 1, "0 <= rate < 1", self)
+        require(0 <= self.rate < 1, "0 <= rate < 1", self)
 
     def share(self, step: Array) -> Array:
         return jnp.maximum(1 - self.rate, 9 / (10 + step)) if self.warmup else jnp.asarray(1 - self.rate)
@@ -41,7 +43,7 @@ class PowerEma:
     width: float = 0.05
 
     def __post_init__(self) -> None:
-        _require(0 < self.width < 0.28, "0 < width < 0.28", self)
+        require(0 < self.width < 0.28, "0 < width < 0.28", self)
 
     @property
     def gamma(self) -> float:
@@ -68,7 +70,7 @@ def profile(width: float, at: float, snapshots: Sequence[tuple[float, float, Any
 
     Their weights minimise the squared distance between the two densities over time.
     """
-    _require(bool(snapshots), "at least one snapshot", snapshots)
+    require(bool(snapshots), "at least one snapshot", snapshots)
     gammas = np.array([gamma_of(width) for width, _, _ in snapshots] + [gamma_of(width)])
     steps = np.array([float(step) for _, step, _ in snapshots] + [float(at)])
     products = _inner(gammas[:, None], steps[:, None], gammas[None], steps[None])
@@ -82,8 +84,3 @@ def _inner(gamma: np.ndarray, step: np.ndarray, gamma_2: np.ndarray, step_2: np.
     least = np.minimum(step, step_2)
     share, share_2 = (least / step) ** (gamma + 1), (least / step_2) ** (gamma_2 + 1)
     return (gamma + 1) * (gamma_2 + 1) / (gamma + gamma_2 + 1) * share * share_2 / least
-
-
-def _require(legal: bool, what: str, got: object) -> None:
-    if not legal:
-        raise ValueError(f"needs {what}, got {got}")

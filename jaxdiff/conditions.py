@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from jaxdiff.checks import require
 from jaxdiff.data import Examples
 from jaxdiff.nets.text import Bytes, Words
 
@@ -39,8 +40,8 @@ class Labels:
     drop: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.classes > 0, "classes > 0", self)
-        _require(0 <= self.drop < 1, "0 <= drop < 1", self)
+        require(self.classes > 0, "classes > 0", self)
+        require(0 <= self.drop < 1, "0 <= drop < 1", self)
 
     @property
     def null(self) -> np.ndarray:
@@ -70,9 +71,9 @@ class Prompts:
     shown: tuple[str, ...] = ()  # prompts for the pictures
 
     def __post_init__(self) -> None:
-        _require(0 <= self.drop < 1, "0 <= drop < 1", self)
+        require(0 <= self.drop < 1, "0 <= drop < 1", self)
         fits = bool(self.templates) and all("{}" in template for template in self.templates)
-        _require(fits, "templates with {} in them, where the class goes", self.templates)
+        require(fits, "templates with {} in them, where the class goes", self.templates)
 
     @property
     def null(self) -> np.ndarray:
@@ -82,7 +83,7 @@ class Prompts:
         if examples.captions is not None:
             return {"tokens": self._written([examples.captions])}
         classes = examples.classes
-        _require(classes is not None and examples.labels is not None, "captions or classes in the data", classes)
+        require(classes is not None and examples.labels is not None, "captions or classes in the data", classes)
         texts = [[template.format(name) for name in classes or ()] for template in self.templates]
         return {"tokens": self._written(texts)[examples.labels]}
 
@@ -110,8 +111,3 @@ def labels_of(examples: Examples, classes: int) -> np.ndarray:
             f"system.network.classes and system.condition.classes must be {most + 1}"
         )
     return examples.labels
-
-
-def _require(legal: bool, what: str, got: object) -> None:
-    if not legal:
-        raise ValueError(f"needs {what}, got {got!r}")

@@ -57,11 +57,20 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32 or self.batch_size < 1:
             raise ValueError(f"needs 0 <= seed < 2^32 and batch_size >= 1, got {self.seed} and {self.batch_size}")
-        latent = getattr(self.system, "codec", None) is not None
-        if latent and getattr(self.system, "encode", None) == "once" and self.augment != Augment():
+        if self.encoded_once and self.augment != Augment():
             raise ValueError(f'{self.augment} needs system.encode="each step": what is encoded once stays as it is')
         if self.batch_size % self.training.accumulate:
             raise ValueError(f"needs a batch_size that accumulate={self.training.accumulate} divides")
+
+    @property
+    def codec(self) -> str | None:
+        """Where the autoencoder of a latent model comes from."""
+        return getattr(self.system, "codec", None)
+
+    @property
+    def encoded_once(self) -> bool:
+        """Whether latents are made before the training."""
+        return self.codec is not None and getattr(self.system, "encode", None) == "once"
 
 
 # All that a config kept beside a checkpoint may be made of: nothing else is ever looked up.
@@ -105,11 +114,10 @@ class Experiment:
     @cached_property
     def codec(self) -> Any:
         """Of a latent model: kept in the folder, so that the run needs no other."""
-        name = getattr(self.config.system, "codec", None)
-        if name is None:
+        if self.config.codec is None:
             return None
         own = self.folder / "codec"
-        return interop.read_codec(own) if own.is_dir() else codec_of(Path(name), self.examples)
+        return interop.read_codec(own) if own.is_dir() else codec_of(Path(self.config.codec), self.examples)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -126,14 +134,10 @@ class Experiment:
             return tuple(json.loads(path.read_text(encoding="utf-8"))["image"])
         return tuple(self.examples.images.shape[1:])
 
-    @property
-    def encoded_once(self) -> bool:
-        return self.codec is not None and getattr(self.config.system, "encode", None) == "once"
-
     def fields(self) -> dict[str, Any]:
         """What a batch holds."""
         own = self.config.system.fields(self.examples)
-        if not self.encoded_once:
+        if not self.config.encoded_once:
             return {"image": self.examples.images, **own}
         return {"moments": latents.moments_of(self.codec, self.examples, self.folder / "latents.npy"), **own}
 
@@ -142,7 +146,7 @@ class Experiment:
         own = self.config.system.fields(self.examples)
         shapes = {name: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for name, leaf in own.items()}
         image = tuple(self.examples.images.shape[1:])
-        if not self.encoded_once:
+        if not self.config.encoded_once:
             return {"image": jax.ShapeDtypeStruct(image, jnp.uint8), **shapes}
         return {"moments": jax.eval_shape(self.codec.moments, jax.ShapeDtypeStruct(image, jnp.float32)), **shapes}
 
@@ -198,7 +202,7 @@ class Experiment:
                 logbook = Logbook(self.folder, at, training.steps, self._wandb())
                 closing.callback(logbook.close)
                 self._tell(at, logbook.say)
-            codec = None if self.encoded_once else jax.device_get(self.codec)
+            codec = None if self.config.encoded_once else jax.device_get(self.codec)
             constants = trainer.devices.replicate(codec)
             ahead = batches.ahead(at, training.steps, training.steps_per_call)
             if training.steps_per_call == 1:
@@ -246,7 +250,7 @@ class Experiment:
         if not path.exists() and any((self.folder / "checkpoints").glob("*/")):
             raise ValueError(f"{self.folder} has checkpoints and no config.json: --restart sets them aside")
         if path.exists():
-            free = tuple(name for name in FREE if not (name == "data.path" and self.encoded_once))
+            free = tuple(name for name in FREE if not (name == "data.path" and self.config.encoded_once))
             differing = configs.differences(read_config(self.folder), self.config)
             changed = [c for c in differing if not f"{c[0]}.".startswith(tuple(f"{name}." for name in free))]
             if changed:

@@ -12,16 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxdiff.checks import require
 from jaxdiff.denoise import NetworkDenoiser, promoted
 from jaxdiff.process import Discrete, Image, Point, Process, Scalar
 from jaxdiff.rng import KeyArray, normal
 from jaxdiff.rng import stratified as stratified
-
-
-def _require(legal: bool, what: str, value: object) -> None:
-    if not legal:
-        raise ValueError(f"needs {what}, got {value}")
-
 
 # --- how much each noise level counts: Point -> the weight of |x_0 - D(x_t, t)|² ------------------------------------
 
@@ -59,7 +54,7 @@ class MinSNR:
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
-        _require(self.gamma > 0, "gamma > 0", self)
+        require(self.gamma > 0, "gamma > 0", self)
 
     def __call__(self, point: Point) -> Scalar:
         return jnp.minimum(_snr(point), self.gamma)
@@ -73,7 +68,7 @@ class P2:
     k: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.gamma >= 0 and self.k > 0, "gamma >= 0 and k > 0", self)
+        require(self.gamma >= 0 and self.k > 0, "gamma >= 0 and k > 0", self)
 
     def __call__(self, point: Point) -> Scalar:
         return _snr(point) / (self.k + _snr(point)) ** self.gamma
@@ -86,7 +81,7 @@ class EDM:
     sigma_data: float = 0.5
 
     def __post_init__(self) -> None:
-        _require(self.sigma_data > 0, "sigma_data > 0", self)
+        require(self.sigma_data > 0, "sigma_data > 0", self)
 
     def __call__(self, point: Point) -> Scalar:
         return _snr(point) + 1 / self.sigma_data**2
@@ -116,7 +111,7 @@ class Uniform:
 
     def __post_init__(self) -> None:
         low, high = self.low or 0.0, 1.0 if self.high is None else self.high
-        _require(0 <= low < high <= 1, "0 <= low < high <= 1", self)
+        require(0 <= low < high <= 1, "0 <= low < high <= 1", self)
 
     def __call__(self, process: Process, u: Scalar) -> Scalar:
         low = process.t_min if self.low is None else self.low
@@ -132,7 +127,7 @@ class LogitNormal:
     deviation: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.deviation > 0, "deviation > 0", self)
+        require(self.deviation > 0, "deviation > 0", self)
 
     def __call__(self, process: Process, u: Scalar) -> Scalar:
         t = jax.nn.sigmoid(self.mean + self.deviation * jax.scipy.special.ndtri(u))
@@ -147,7 +142,7 @@ class LogNormal:
     deviation: float = 1.2
 
     def __post_init__(self) -> None:
-        _require(self.deviation > 0, "deviation > 0", self)
+        require(self.deviation > 0, "deviation > 0", self)
 
     def __call__(self, process: Process, u: Scalar) -> Scalar:
         log_sigma = self.mean + self.deviation * jax.scipy.special.ndtri(u)
@@ -179,17 +174,17 @@ class DenoisingLoss:
 
     def __post_init__(self) -> None:
         for choice in (self.weighting, self.times):
-            _require(callable(choice) and not isinstance(choice, type), "functions such as simple and Uniform()", self)
-        _require(0 <= self.drop <= 1, "0 <= drop <= 1", self)
-        _require(not self.drop or self.null is not None, "a null condition to drop to", self)
+            require(callable(choice) and not isinstance(choice, type), "functions such as simple and Uniform()", self)
+        require(0 <= self.drop <= 1, "0 <= drop <= 1", self)
+        require(not self.drop or self.null is not None, "a null condition to drop to", self)
 
     def __call__(
         self, model: NetworkDenoiser, key: KeyArray, x_0: Image, condition: Any = None, u: Scalar | None = None
     ) -> Scalar:
         """The loss of one example. `u` in [0, 1) places it in the distribution of times; drawn from `key` if None."""
-        _require(isinstance(model, NetworkDenoiser), "a NetworkDenoiser to train", model)
-        _require(jnp.issubdtype(x_0.dtype, jnp.floating), "images of floating point numbers", x_0.dtype)
-        _require(not self.drop or condition is not None, "the condition that it is to drop now and then", self)
+        require(isinstance(model, NetworkDenoiser), "a NetworkDenoiser to train", model)
+        require(jnp.issubdtype(x_0.dtype, jnp.floating), "images of floating point numbers", x_0.dtype)
+        require(not self.drop or condition is not None, "the condition that it is to drop now and then", self)
         for_noise, for_time, for_drop = jax.random.split(key, 3)
         t = self.times(model.process, jax.random.uniform(for_time) if u is None else u)
         point = model.process.at(t)
@@ -235,10 +230,10 @@ class AutoencoderLoss:
     terms: tuple[tuple[float, Distance], ...] = ()
 
     def __post_init__(self) -> None:
-        _require(callable(self.distance), "a distance such as absolute or squared", self.distance)
-        _require(self.kl >= 0, "kl >= 0", self.kl)
+        require(callable(self.distance), "a distance such as absolute or squared", self.distance)
+        require(self.kl >= 0, "kl >= 0", self.kl)
         legal = all(isinstance(term, tuple) and len(term) == 2 and callable(term[1]) for term in self.terms)
-        _require(legal, "terms ((weight, distance), ...)", self.terms)
+        require(legal, "terms ((weight, distance), ...)", self.terms)
 
     def __call__(self, model: Any, key: KeyArray, x: Image) -> Scalar:
         """The loss of one image; `model` has encode and decode: an Autoencoder bound to its variables."""

@@ -9,10 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-
-def _require(legal: bool, what: str, got: object) -> None:
-    if not legal:
-        raise ValueError(f"needs {what}, got {got}")
+from jaxdiff.checks import require
 
 
 @dataclass(frozen=True)
@@ -29,8 +26,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         known = ("constant", "cosine", "inverse_sqrt")
-        _require(self.after in known, f"after one of {', '.join(known)}", self)
-        _require(self.warmup >= 0 and 0 <= self.final <= 1 and self.reference > 0, "0 <= final <= 1, warmup >= 0", self)
+        require(self.after in known, f"after one of {', '.join(known)}", self)
+        require(self.warmup >= 0 and 0 <= self.final <= 1 and self.reference > 0, "0 <= final <= 1, warmup >= 0", self)
 
     def __call__(self, step: Array, steps: int) -> Array:
         share = jnp.minimum(1.0, (step + 1) / max(self.warmup, 1))
@@ -58,10 +55,10 @@ class Adam:
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        _require(self.rate > 0 and self.epsilon > 0, "rate > 0 and epsilon > 0", self)
-        _require(0 <= self.b1 < 1 and 0 <= self.b2 < 1, "0 <= b1 < 1 and 0 <= b2 < 1", self)
-        _require(self.weight_decay >= 0, "weight_decay >= 0", self)
-        _require(self.clip is None or self.clip > 0, "clip > 0 or None", self)
+        require(self.rate > 0 and self.epsilon > 0, "rate > 0 and epsilon > 0", self)
+        require(0 <= self.b1 < 1 and 0 <= self.b2 < 1, "0 <= b1 < 1 and 0 <= b2 < 1", self)
+        require(self.weight_decay >= 0, "weight_decay >= 0", self)
+        require(self.clip is None or self.clip > 0, "clip > 0 or None", self)
 
     def learning_rate(self, step: Array, steps: int) -> Array:
         return self.rate * self.schedule(step, steps)

@@ -22,6 +22,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxdiff.checks import require
 from jaxdiff.denoise import Denoiser
 from jaxdiff.process import Image, Index, Point, Process, Scalar, posterior_variance, transition
 from jaxdiff.rng import KeyArray, normal
@@ -31,6 +32,7 @@ class Sampler:
     """A sampler whose carry is the image alone; multistep ones say otherwise."""
 
     needs_signal = False  # True if it cannot start where alpha = 0
+    follows_ode = False  # True if it approximates the probability-flow ODE, and can so be walked up as well
 
     def init(self, x: Image) -> Any:
         return x
@@ -52,11 +54,6 @@ def _or_arrive(step: Image, x_0: Image, s: Point) -> Image:
     return jnp.where(s.sigma > 0, step, s.alpha * x_0)
 
 
-def _require(legal: bool, what: str, sampler: Sampler) -> None:
-    if not legal:
-        raise ValueError(f"needs {what}, got {sampler}")
-
-
 # --- over the posterior p(x_s | x_t, x_0) ---------------------------------------------------------------------------
 
 
@@ -72,8 +69,8 @@ class DDPM(Sampler):
     noise: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.variance <= 1, "0 <= variance <= 1", self)
-        _require(0 <= self.noise <= 1, "0 <= noise <= 1", self)
+        require(0 <= self.variance <= 1, "0 <= variance <= 1", self)
+        require(0 <= self.noise <= 1, "0 <= noise <= 1", self)
 
     def step(self, denoise, process, key, carry, path, i):
         x, t, s = carry, path[i], path[i + 1]
@@ -92,7 +89,11 @@ class DDIM(Sampler):
     eta: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.eta <= 1, "0 <= eta <= 1", self)
+        require(0 <= self.eta <= 1, "0 <= eta <= 1", self)
+
+    @property
+    def follows_ode(self) -> bool:  # type: ignore[override]
+        return self.eta == 0
 
     def step(self, denoise, process, key, carry, path, i):
         x, t, s = carry, path[i], path[i + 1]
@@ -112,6 +113,8 @@ class DDIM(Sampler):
 class Euler(Sampler):
     """Euler's method on the probability-flow ODE."""
 
+    follows_ode = True
+
     def step(self, denoise, process, key, carry, path, i):
         x, t, s = carry, path[i], path[i + 1]
         x_0 = denoise(x, t.t)
@@ -121,6 +124,8 @@ class Euler(Sampler):
 @dataclass(frozen=True)
 class Heun(Sampler):
     """Heun's method on the probability-flow ODE, two evaluations a step but the last."""
+
+    follows_ode = True
 
     def step(self, denoise, process, key, carry, path, i):
         x, t, s = carry, path[i], path[i + 1]
@@ -143,13 +148,14 @@ class AdaptiveODE(Sampler):
     clean data is a single DDIM step. An image not done after `max_steps` steps (of six evaluations) comes out as NaN.
     """
 
+    follows_ode = True
     rtol: float = 1e-5
     atol: float = 1e-5
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
-        _require(self.rtol > 0 and self.atol > 0, "rtol > 0 and atol > 0", self)
-        _require(isinstance(self.max_steps, int) and self.max_steps >= 1, "max_steps >= 1, whole", self)
+        require(self.rtol > 0 and self.atol > 0, "rtol > 0 and atol > 0", self)
+        require(isinstance(self.max_steps, int) and self.max_steps >= 1, "max_steps >= 1, whole", self)
 
     def step(self, denoise, process, key, carry, path, i):
         x, t, s = carry, path[i], path[i + 1]
@@ -191,9 +197,13 @@ class EDM(Sampler):
     s_noise: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.churn >= 0, "churn >= 0", self)
-        _require(0 <= self.s_min <= self.s_max, "0 <= s_min <= s_max", self)
-        _require(self.s_noise >= 0, "s_noise >= 0", self)
+        require(self.churn >= 0, "churn >= 0", self)
+        require(0 <= self.s_min <= self.s_max, "0 <= s_min <= s_max", self)
+        require(self.s_noise >= 0, "s_noise >= 0", self)
+
+    @property
+    def follows_ode(self) -> bool:  # type: ignore[override]
+        return self.churn == 0
 
     def step(self, denoise, process, key, carry, path, i):
         x, t, s = carry, path[i], path[i + 1]
@@ -231,6 +241,8 @@ def _exponential_step(x: Image, x_0: Image, t: Point, s: Point, h: Scalar) -> Im
 @dataclass(frozen=True)
 class DPMpp2S(Sampler):
     """DPM-Solver++(2S) (Lu et al. 2022): second order in one step, by an evaluation in its middle."""
+
+    follows_ode = True
 
     def step(self, denoise, process, key, carry, path, i):
         x, t, s = carry, path[i], path[i + 1]
@@ -274,7 +286,11 @@ class DPMpp2M(Sampler):
     eta: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.eta <= 1, "0 <= eta <= 1", self)
+        require(0 <= self.eta <= 1, "0 <= eta <= 1", self)
+
+    @property
+    def follows_ode(self) -> bool:  # type: ignore[override]
+        return self.eta == 0
 
     def init(self, x):
         return _History(x, jnp.zeros((2, *x.shape), x.dtype))
@@ -312,10 +328,11 @@ class UniPC(Sampler):
     are of lower order: 3 becomes 4 only on a grid that starts from much noise.
     """
 
+    follows_ode = True
     order: int = 2
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.order, int) and 1 <= self.order <= 3, "order 1, 2 or 3", self)
+        require(isinstance(self.order, int) and 1 <= self.order <= 3, "order 1, 2 or 3", self)
 
     def init(self, x):
         return _Corrected(x, x, jnp.zeros((self.order + 1, *x.shape), x.dtype))
@@ -404,8 +421,8 @@ class Langevin(Sampler):
     corrections: int = 1
 
     def __post_init__(self) -> None:
-        _require(0 < self.snr < 1, "0 < snr < 1", self)
-        _require(isinstance(self.corrections, int) and self.corrections >= 1, "corrections >= 1, whole", self)
+        require(0 < self.snr < 1, "0 < snr < 1", self)
+        require(isinstance(self.corrections, int) and self.corrections >= 1, "corrections >= 1, whole", self)
 
     def step(self, denoise, process, key, carry, path, i):
         s = path[i + 1]
@@ -428,7 +445,7 @@ class PredictorCorrector(Sampler):
     def __post_init__(self) -> None:
         parts = (self.predictor, self.corrector)
         single = all(isinstance(part, Sampler) and type(part).init is Sampler.init for part in parts)
-        _require(single, "two samplers without history, such as ReverseDiffusion() and Langevin()", self)
+        require(single, "two samplers without history, such as ReverseDiffusion() and Langevin()", self)
 
     @property
     def needs_signal(self) -> bool:  # type: ignore[override]

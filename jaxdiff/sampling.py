@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array
@@ -42,17 +43,26 @@ def walk(
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback is shown: these images are `step` of `steps` steps down. Good until the callback returns."""
+    """What a callback is shown: these images are `step` of `steps` steps down. Good until the callback returns.
+
+    Both pictures of them are fetched, and the second is computed, only if asked for.
+    """
 
     indices: np.ndarray
     step: int
     steps: int
     _x: Array
+    _expected: Callable[[Array], Array]
 
     @property
     def images(self) -> np.ndarray:
-        """x_t as it stands; fetched from the device only if asked for."""
+        """x_t as it stands."""
         return np.asarray(self._x)[: len(self.indices)]
+
+    @property
+    def expected(self) -> np.ndarray:
+        """The clean image that the denoiser expects of it."""
+        return np.asarray(self._expected(self._x))[: len(self.indices)]
 
 
 def batches(
@@ -65,6 +75,8 @@ def batches(
     indices: int | Sequence[int] = 16,
     seed: int = 0,
     conditions: Any = None,
+    images: Any = None,
+    noise: Any = None,
     batch_size: int | None = None,
     callback: Callable[[Progress], None] | None = None,
     every: int | None = None,
@@ -79,49 +91,114 @@ def batches(
     (the last is padded), so that all run one compiled program; arrays and floats anywhere in the denoiser are inputs
     of that program, everything else in it is a constant.
 
+    With `images`, one for each, these are made as noisy as at the first of the times, and denoised from there: give
+    times that begin later than at 1. `noise`, one for each, takes the place of the seed's at the start.
+
     `callback` is called every `every` steps (once a batch if None); the steps between run on the device without a
     break. `debug` looks at every step for values that are not finite.
     """
-    times = checked(times)
-    _check_parts(denoise, process, sampler, times, callback)
     numbers = _checked_indices(indices)
     shape = tuple(_whole("shape", size, least=1) for size in (shape if isinstance(shape, Sequence) else (shape,)))
+    own = _Own(
+        numbers,
+        _checked_conditions(conditions, len(numbers)),
+        _checked_start("images", images, (len(numbers), *shape)),
+        _checked_start("noise", noise, (len(numbers), *shape)),
+    )
     seed = _whole("seed", seed, least=0)
     _check(seed < 2**32, f"seed must be below 2^32, got {seed}")
-    condition = _checked_conditions(conditions, len(numbers))
-    steps = len(times) - 1
-    every = steps if every is None else _whole("every", every, least=1)
-    chunk = 1 if debug else every
+    every = None if every is None else _whole("every", every, least=1)
+    size = min(64, len(numbers)) if batch_size is None else _whole("batch_size", batch_size, least=1)
+    _check(callback is None or callable(callback), f"callback must be a function of a Progress, got {callback!r}")
+    times = checked(times)
+    _check_parts(denoise, process, sampler, times)
+    return _walked(denoise, process, sampler, times, shape, seed, own, size, callback, every, debug, devices)
 
-    group = Devices(devices)
-    size = group.round_up(min(64, len(numbers)) if batch_size is None else _whole("batch_size", batch_size, least=1))
+
+class _Own(NamedTuple):
+    """What belongs to one image, or to each of many: then with a leading axis."""
+
+    index: Any
+    condition: Any = ()  # the denoiser's further arguments
+    image: Any = None
+    noise: Any = None
+
+
+def _walked(
+    denoise: Denoiser,
+    process: Process,
+    sampler: Sampler,
+    times: Times,
+    shape: tuple[int, ...],
+    seed: int,
+    own: _Own,
+    size: int,
+    callback: Callable[[Progress], None] | None = None,
+    every: int | None = None,
+    debug: bool = False,
+    devices: Sequence[jax.Device] | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The batches, of `size` images each, down the times or up."""
+    group, steps, count = Devices(devices), len(times) - 1, len(own.index)
+    size, every = group.round_up(size), steps if every is None else every
     inputs, rest = _split(denoise)
     inputs, times = group.replicate((inputs, times))
 
     def draw(places: np.ndarray) -> Progress:
         """One batch down the grid, chunk by chunk."""
-        padded = np.resize(places, size)
-        chosen, own = group.shard(jax.tree.map(lambda leaf: leaf[padded], (numbers, condition)))
+        padded, chunk = np.resize(places, size), 1 if debug else every
+        chosen = group.shard(jax.tree.map(lambda leaf: leaf[padded], own))
         keys, carry = _begin(process, sampler, shape, times, np.uint32(seed), chosen)
         for start in range(0, steps, chunk):
             stop = min(start + chunk, steps)
-            carry = _advance(rest, process, sampler, inputs, keys, own, carry, times, start, stop)
-            progress = Progress(numbers[places], stop, steps, _images(sampler, carry))
+            carry = _advance(rest, process, sampler, inputs, keys, chosen.condition, carry, times, start, stop)
+            expected = partial(_expected, rest, inputs, chosen.condition, times[stop])
+            progress = Progress(own.index[places], stop, steps, _images(sampler, carry), expected)
             if debug:
                 _check_finite(progress, times)
             if callback is not None and (stop == steps or stop % every == 0):
                 callback(progress)
         return progress
 
-    def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for first in range(0, len(numbers), size):
-            finished = draw(np.arange(first, min(first + size, len(numbers))))
-            images = finished.images
-            if not np.isfinite(images).all():
-                warnings.warn("some images are not finite: debug=True says which, and from what step on", stacklevel=2)
-            yield finished.indices, images
+    for first in range(0, count, size):
+        finished = draw(np.arange(first, min(first + size, count)))
+        images = finished.images
+        if not np.isfinite(images).all():
+            warnings.warn("some images are not finite: debug=True says which, and from what step on", stacklevel=2)
+        yield finished.indices, images
 
-    return generate()  # not a generator itself, so that a bad call fails at once
+
+def encode(
+    denoise: Denoiser,
+    process: Process,
+    sampler: Sampler,
+    times: Times,
+    images: np.ndarray,
+    *,
+    conditions: Any = None,
+    batch_size: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> np.ndarray:
+    """The noise from which `sample` draws these images, on the same times: the probability-flow ODE, walked up.
+
+    Both ways are approximations, the better the more steps. The sampler must be one that follows it, such as EDM()
+    """
+    images = np.asarray(images)
+    _check(images.ndim > 1 and len(images) > 0, f"images must be at least one, [n, ...], got shape {images.shape}")
+    times = checked(times)
+    _check_parts(denoise, process, sampler, times)
+    _check(sampler.follows_ode, f"{sampler} does not follow the ODE: encode with EDM(), Heun() or DDIM()")
+    last = max(float(times[-1]), process.t_min)  # from clean data itself, without any noise, no way leads up
+    up = np.append(last, np.flip(times[times > last]))
+    own = _Own(
+        np.arange(len(images), dtype=np.uint32),
+        _checked_conditions(conditions, len(images)),
+        _checked_start("images", images, images.shape),
+        np.broadcast_to(np.float32(0), images.shape),
+    )
+    size = min(64, len(images)) if batch_size is None else _whole("batch_size", batch_size, least=1)
+    walked = _walked(denoise, process, sampler, jnp.asarray(up), images.shape[1:], 0, own, size, devices=devices)
+    return np.concatenate([x for _, x in walked]) / np.asarray(process.sigma(jnp.asarray(up[-1])))
 
 
 P = ParamSpec("P")
@@ -140,15 +217,15 @@ sample = _joined(batches)
 
 
 @partial(jax.jit, static_argnames=("process", "sampler", "shape"))
-def _begin(
-    process: Process, sampler: Sampler, shape: tuple[int, ...], times: Times, seed: Array, indices: Array
-) -> Any:
-    def one(index: Array) -> tuple[KeyArray, Any]:
-        key = image_key(seed, index)
-        noise = normal(jax.random.fold_in(key, 0), shape, times.dtype)
-        return key, sampler.init(process.sigma(times[0]) * noise)
+def _begin(process: Process, sampler: Sampler, shape: tuple[int, ...], times: Times, seed: Array, own: _Own) -> Any:
+    first = process.at(times[0])
 
-    return jax.vmap(one)(indices)
+    def one(own: _Own) -> tuple[KeyArray, Any]:
+        key = image_key(seed, own.index)
+        noise = normal(jax.random.fold_in(key, 0), shape, times.dtype) if own.noise is None else own.noise
+        return key, sampler.init(first.sigma * noise if own.image is None else first.perturb(own.image, noise))
+
+    return jax.vmap(one)(own)
 
 
 @partial(jax.jit, static_argnames=("rest", "process", "sampler"), donate_argnames="carry")
@@ -178,6 +255,11 @@ def _advance(
     return jax.vmap(one)(keys, condition, carry)
 
 
+@partial(jax.jit, static_argnames="rest")
+def _expected(rest: Any, arrays: Any, condition: tuple[Any, ...], t: Array, x: Array) -> Array:
+    return jax.vmap(lambda x, condition: _join(arrays, rest)(x, t, *condition))(x, condition)
+
+
 @partial(jax.jit, static_argnames="sampler")
 def _images(sampler: Sampler, carry: Any) -> Array:
     return jax.vmap(sampler.image)(carry)
@@ -202,7 +284,7 @@ def _check(legal: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _check_parts(denoise: Any, process: Any, sampler: Any, times: Times, callback: Any) -> None:
+def _check_parts(denoise: Any, process: Any, sampler: Any, times: Times) -> None:
     _check(callable(denoise), f"denoise must be a function (x_t, t) -> x_0, got {denoise!r}")
     _check(isinstance(process, Process), f"process must be one of jaxdiff.process, such as VP(), got {process!r}")
     _check(isinstance(sampler, Sampler), f"sampler must be one of jaxdiff.samplers, such as DDIM(), got {sampler!r}")
@@ -217,7 +299,6 @@ def _check_parts(denoise: Any, process: Any, sampler: Any, times: Times, callbac
             f"the denoiser was made for {made_for}, not for {process}: sample on that, or on another process of the "
             f"same range by denoise.Moved(model, made_for, used_on)",
         )
-    _check(callback is None or callable(callback), f"callback must be a function of a Progress, got {callback!r}")
 
 
 def _processes_of(denoise: Any) -> Iterator[Process]:
@@ -265,6 +346,16 @@ def _checked_conditions(conditions: Any, count: int) -> tuple[Any, ...]:
             f"conditions must have one entry for each of the {count} images, got shape {leaf.shape}",
         )
     return (arrays,)
+
+
+def _checked_start(name: str, given: Any, shape: tuple[int, ...]) -> Any:
+    """What the images start from: an array of floats, one for each; one that was broadcast stays so."""
+    if given is None:
+        return None
+    array = np.asarray(given)
+    legal = array.dtype.kind == "f" and array.shape == shape
+    _check(legal, f"{name} must be floats of shape {shape}, one for each image, got {array.dtype} {array.shape}")
+    return array
 
 
 def _check_finite(progress: Progress, times: Times) -> None:

@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxdiff.averages import Average, Ema, average
+from jaxdiff.checks import require
 from jaxdiff.optimisers import Adam
 from jaxdiff.parallel import Placing, Trainer
 from jaxdiff.rng import stratified
@@ -23,11 +24,6 @@ Example = Any  # a tree of arrays
 # (params, constants, key, u, example) -> the loss of one example. `constants` is never trained: another network, say.
 # `u` in [0, 1) is spread evenly over the examples of a batch.
 Objective = Callable[[Params, Any, Array, Array, Example], Array]
-
-
-def _require(legal: bool, what: str, got: object) -> None:
-    if not legal:
-        raise ValueError(f"needs {what}, got {got!r}")
 
 
 @dataclass(frozen=True)
@@ -50,15 +46,15 @@ class Training:
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "steps_per_call", "log_every", "show_every", "save_every", "keep"):
-            _require(getattr(self, name) > 0, f"{name} > 0", getattr(self, name))
-        _require(self.keep_every is None or self.keep_every > 0, "keep_every > 0 or None", self.keep_every)
-        _require(self.patience > 0, "patience > 0", self.patience)
-        _require(bool(self.averages), "at least one average, such as Ema()", self.averages)
+            require(getattr(self, name) > 0, f"{name} > 0", getattr(self, name))
+        require(self.keep_every is None or self.keep_every > 0, "keep_every > 0 or None", self.keep_every)
+        require(self.patience > 0, "patience > 0", self.patience)
+        require(bool(self.averages), "at least one average, such as Ema()", self.averages)
         for name in ("steps", "log_every", "show_every", "save_every"):
             interval, call = getattr(self, name), self.steps_per_call
-            _require(interval % call == 0, f"{name} that steps_per_call={call} divides", interval)
+            require(interval % call == 0, f"{name} that steps_per_call={call} divides", interval)
         kept = self.keep_every is None or self.keep_every % self.save_every == 0
-        _require(kept, f"keep_every that save_every={self.save_every} divides", self.keep_every)
+        require(kept, f"keep_every that save_every={self.save_every} divides", self.keep_every)
 
 
 @struct.dataclass

@@ -10,8 +10,9 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array
 
+from jaxdiff.checks import require
 from jaxdiff.nets.blocks import Attention, ResBlock, divides
-from jaxdiff.nets.layers import Conv, Dense, Dtype, GroupNorm, Net, full, require, silu, upsample
+from jaxdiff.nets.layers import Conv, Dense, Dtype, GroupNorm, Net, full, silu, upsample
 
 
 @struct.dataclass

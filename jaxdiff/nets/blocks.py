@@ -10,6 +10,7 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array
 
+from jaxdiff.checks import require
 from jaxdiff.nets.layers import (
     Conv,
     Dense,
@@ -21,7 +22,6 @@ from jaxdiff.nets.layers import (
     Net,
     attend,
     downsample,
-    require,
     silu,
     upsample,
 )

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
+from jaxdiff.checks import require
 from jaxdiff.nets.blocks import Conditioning, divides, parted
-from jaxdiff.nets.layers import Dense, Dropout, Dtype, Embedding, LayerNorm, Net, Positional, attend, full, require
+from jaxdiff.nets.layers import Dense, Dropout, Dtype, Embedding, LayerNorm, Net, Positional, attend, full
 
 
 class DiTBlock(Net):

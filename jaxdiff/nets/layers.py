@@ -17,6 +17,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array
 
+from jaxdiff.checks import require
 from jaxdiff.nets.convolution import convolve
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
@@ -25,12 +26,6 @@ silu = nn.silu
 # DDPM's initialisation: as wide as Glorot & Bengio 2010 have it, or zero where a block should start as nothing.
 glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
-
-
-def require(legal: bool, what: str, got: object) -> None:
-    """A ValueError that says what is legal."""
-    if not legal:
-        raise ValueError(f"needs {what}, got {got!r}")
 
 
 class Net(nn.Module):

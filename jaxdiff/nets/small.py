@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
+from jaxdiff.checks import require
 from jaxdiff.nets.blocks import Conditioning, divides, parted
-from jaxdiff.nets.layers import Conv, Dense, Dtype, Embedding, GroupNorm, Net, Positional, full, require, silu
+from jaxdiff.nets.layers import Conv, Dense, Dtype, Embedding, GroupNorm, Net, Positional, full, silu
 
 
 class MLP(Net):

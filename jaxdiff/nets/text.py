@@ -9,8 +9,9 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
 
+from jaxdiff.checks import require
 from jaxdiff.nets.blocks import Text
-from jaxdiff.nets.layers import Dense, Dropout, Dtype, Embed, LayerNorm, Net, attend, require
+from jaxdiff.nets.layers import Dense, Dropout, Dtype, Embed, LayerNorm, Net, attend
 
 NOTHING, BEGIN, UNKNOWN, FIRST = 0, 1, 2, 3  # the first tokens of every vocabulary
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
+from jaxdiff.checks import require
 from jaxdiff.nets.blocks import Attention, Conditioning, Resample, ResBlock, Text, divides, parted, scaled
 from jaxdiff.nets.layers import (
     Conv,
@@ -18,7 +19,6 @@ from jaxdiff.nets.layers import (
     Positional,
     downsample,
     full,
-    require,
     silu,
     upsample,
 )
