@@ -8,11 +8,12 @@ The same command again goes on where the last one stopped, by itself, by Ctrl-C,
 """
 
 import argparse
-import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+
+from jaxdiff.command import Parser, run
 
 EPILOG = """
 In the folder of the run: config.json, metrics.csv, loss.png, samples/, checkpoints/, and events/ for TensorBoard.
@@ -21,19 +22,9 @@ On several machines, or in several processes, give each JAX_COORDINATOR_ADDRESS,
 """
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"train.py: {message}; --help tells more\n")
-
-
 def parsed() -> argparse.Namespace:
     known = ", ".join(sorted(path.stem for path in (Path(__file__).parent / "configs").glob("*.py")))
-    parser = Parser(
-        description=__doc__,
-        epilog=f"{EPILOG}\nConfigs: {known}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("train.py", __doc__, f"{EPILOG}\nConfigs: {known}")
     parser.add_argument("--config", required=True, help="a file that defines `config`; mnist is configs/mnist.py")
     parser.add_argument("--workdir", type=Path, help="the folder of the run (default: runs/NAME)")
     parser.add_argument("--restart", action="store_true", help="begin anew; an old run is moved aside, not deleted")
@@ -43,35 +34,32 @@ def parsed() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-def main() -> int:
-    arguments = parsed()
-    try:
-        from jaxdiff import config, parallel  # here, so that --help is quick
+def trained(arguments: argparse.Namespace) -> int:
+    from jaxdiff import config, parallel  # here, so that --help is quick
 
-        parallel.prepare(arguments.distributed)
-        from jaxdiff.experiment import Experiment
+    parallel.prepare(arguments.distributed)
+    from jaxdiff.experiment import Experiment
 
-        chosen = config.overrides(config.load(arguments.config), arguments.overrides)
-        folder = arguments.workdir or Path("runs") / Path(arguments.config).stem
-        experiment = Experiment(chosen, folder)
-        if arguments.dry_run:
-            print(experiment.dry_run())
-            return 0
-        stopped = experiment.train(arguments.restart)
-    except (ValueError, OSError, RuntimeError) as error:
-        exhausted = "RESOURCE_EXHAUSTED" in str(error)
-        if os.environ.get("JAXDIFF_TRACEBACK") or (isinstance(error, RuntimeError) and not exhausted):
-            raise
-        full = "the device has too little memory: try a smaller batch_size=..., or training.accumulate=4"
-        print(f"train.py: {full if exhausted else ' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("train.py: stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+    chosen = config.overrides(config.load(arguments.config), arguments.overrides)
+    experiment = Experiment(chosen, arguments.workdir or Path("runs") / Path(arguments.config).stem)
+    if arguments.dry_run:
+        print(experiment.dry_run())
+        return 0
+    stopped = experiment.train(arguments.restart)
     if stopped:
         again = shlex.join(argument for argument in sys.argv if argument != "--restart")
         print(f"stopped by {stopped}, and saved. To go on:\n    python {again}", file=sys.stderr)
     return 130 if stopped == "SIGINT" else 143 if stopped else 0
+
+
+def main() -> int:
+    arguments = parsed()
+    return run(
+        "train.py",
+        partial(trained, arguments),
+        without_memory="try a smaller batch_size=..., or training.accumulate=4",
+        stopped="stopped at once; the same command goes on from the last checkpoint",
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """MNIST with labels, by EDM's preconditioning and noise levels (Karras et al. 2022).
 
-20 minutes on 2 busy CPU cores; nearly every digit can be named (docs/mnist.png).
+12 minutes on 2 CPU cores; nearly every digit can be named (docs/mnist.png).
 """
 
 from jaxdiff import losses

@@ -1,6 +1,6 @@
 """MNIST by a score SDE: noise whose diffusion is 25^t, Gaussian Fourier features, predictor and corrector.
 
-Cost and result: not trained to its end here yet.
+30 minutes on 2 busy CPU cores; most digits can be named (docs/mnist_score.png).
 """
 
 from jaxdiff import denoise

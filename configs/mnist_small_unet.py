@@ -1,13 +1,14 @@
 """MNIST by a tiny UNet of strided and transposed convolutions: 300 steps, betas 1e-4 to 0.02, five epochs.
 
-Cost and result: not trained to its end here yet.
+14 minutes on 2 busy CPU cores; about half of the digits can be named (docs/mnist_small_unet.png). With the usual rate
+of 1e-4, kept constant, five epochs are too few: the loss ends at 0.063 rather than 0.047, and none can be named.
 """
 
 from jaxdiff.averages import Ema
 from jaxdiff.data import Tfds
 from jaxdiff.experiment import Config
 from jaxdiff.nets import SmallUNet
-from jaxdiff.optimisers import Adam
+from jaxdiff.optimisers import Adam, Schedule
 from jaxdiff.process import Discrete, LinearBetas
 from jaxdiff.samplers import DDPM
 from jaxdiff.systems import Diffusion
@@ -23,5 +24,11 @@ config = Config(
     ),
     data=Tfds("mnist"),
     batch_size=128,
-    training=Training(steps=2345, optimiser=Adam(1e-4), averages=(Ema(0.99),), log_every=67, show_every=469),
+    training=Training(
+        steps=2345,
+        optimiser=Adam(2e-3, Schedule("cosine", warmup=100)),
+        averages=(Ema(0.995),),
+        log_every=67,
+        show_every=469,
+    ),
 )

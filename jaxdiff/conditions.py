@@ -28,8 +28,8 @@ class Condition(Protocol):
     def pick(self, key: Array, example: dict[str, Array]) -> Any:
         """The condition of one example."""
 
-    def rows(self, count: int, names: Sequence[str] = ()) -> tuple[Any, list[str]]:
-        """Conditions for a picture of `count` images, and what each says; `names` are those of classes."""
+    def choices(self, names: Sequence[str] = ()) -> tuple[Any, list[str]]:
+        """Conditions for a picture, and what each says; `names` are those of classes."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Labels:
     def pick(self, key: Array, example: dict[str, Array]) -> Any:
         return example["label"]
 
-    def rows(self, count: int, names: Sequence[str] = ()) -> tuple[Any, list[str]]:
-        return self.named(np.arange(count) % self.classes, names)
+    def choices(self, names: Sequence[str] = ()) -> tuple[Any, list[str]]:
+        return self.named(np.arange(self.classes), names)
 
     def named(self, labels: np.ndarray, names: Sequence[str]) -> tuple[Any, list[str]]:
         """Labels, and their names where they have any."""
@@ -95,9 +95,11 @@ class Prompts:
         tokens = example["tokens"].astype(np.int32)
         return tokens[jax.random.randint(key, (), 0, len(tokens))]
 
-    def rows(self, count: int, names: Sequence[str] = ()) -> tuple[Any, list[str]]:
-        texts = [(self.shown or ("",))[i % len(self.shown or ("",))] for i in range(count)]
-        return np.stack([self.tokens(text) for text in texts]), texts
+    def choices(self, names: Sequence[str] = ()) -> tuple[Any, list[str]]:
+        return self.told(self.shown or ("",))
+
+    def told(self, texts: Sequence[str]) -> tuple[Any, list[str]]:
+        return np.stack([self.tokens(text) for text in texts]), list(texts)
 
 
 def labels_of(examples: Examples, classes: int) -> np.ndarray:

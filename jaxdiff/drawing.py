@@ -1,96 +1,240 @@
-"""Samples of a trained run as a picture, for the command line."""
+"""What sample.py does: draws what is planned, and puts it where it should go."""
 
-import json
+import contextlib
+import hashlib
+import os
 import sys
-from collections.abc import Sequence
+import time
+import webbrowser
+from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from jaxdiff import images
-from jaxdiff.conditions import Labels, Prompts
-from jaxdiff.experiment import Experiment, opened, trained
-from jaxdiff.sampling import sample
-from jaxdiff.systems import Diffusion, decoded, laid_out
+from jaxdiff import editing, export, images, output
+from jaxdiff.checkpoint import fingerprint
+from jaxdiff.command import MEMORY
+from jaxdiff.plan import Plan, folder_of, given_images, planned
+from jaxdiff.sampling import Progress
 
-
-def newest(runs: Path) -> Path:
-    """The run whose checkpoints changed last."""
-    found = [path for path in runs.glob("*/checkpoints") if path.is_dir()]
-    if not found:
-        raise ValueError(f"there is no run in {runs}: python train.py --config configs/digits.py makes one")
-    return max(found, key=lambda path: path.stat().st_mtime).parent
+IN_PICTURE = 1000  # images; what is beyond is not in it
+FRAMES, FOLLOWED = 24, 8  # of a trajectory, and of how many images
 
 
-def draw(
-    folder: Path,
-    num: int | None = None,
-    labels: str | None = None,
-    prompts: Sequence[str] | None = None,
-    seed: int = 0,
-    steps: int | None = None,
-    guidance_scale: float | None = None,
-    out: Path | None = None,
-) -> Path:
-    """Draws images, writes them as one picture, and says where it is."""
-    run = opened(folder)
-    system = run.config.system
-    if not isinstance(system, Diffusion):
-        raise ValueError(f"{folder} trained {type(system).__name__}, which draws no images: give another --workdir")
-    if num is not None and num < 1:
-        raise ValueError(f"--num must be at least 1, got {num}")
-    path = folder / "samples.png" if out is None else out
+def draw(o: Namespace) -> int:
+    """Draws as the options say; the exit code."""
+    plan = planned(o)
+    if o.export is not None:
+        print(exported(plan, o.export))
+        return 0
+    path = (Path() if o.from_diffusers is not None else folder_of(o)) / "samples.png" if o.out is None else o.out
     if path.suffix.lower() != ".png":
-        raise ValueError(f"--out must end in .png, got {path}")
-    told, texts = conditions(run, system, num or system.shown, labels, prompts)
-    step, params = trained(run)
-    model, times = system.denoiser(params, guidance_scale), system.times_of(steps)
-    scale = system.guidance_scale if guidance_scale is None else guidance_scale
-    guided = "" if system.condition is None else f", guidance_scale={scale}"
-    what = f"{num or system.shown} images of {folder} at step {step}: {system.sampler}, {len(times) - 1} steps"
-    print(f"{what}{guided}, seed {seed}", file=sys.stderr)
-    shape, count = run.shape, num or system.shown
-    x = sample(model, system.process, system.sampler, times, shape=shape, indices=count, seed=seed, conditions=told)
-    images.save(path, laid_out(decoded(run.codec, x), texts))
-    return path
+        raise ValueError(f"--out must end in .png, got {path}: --npz and --singles write other forms")
+    writable(path)
+    if o.outpaint is not None:
+        show(path, images.sheet(outpainted(plan, o)), o.open)
+        return 0
+    first, count = o.first or 0, count_of(plan, o)
+    if first + count > 2**32:
+        raise ValueError(f"images are numbered below 2^32, got {count} from --first {first} on")
+    with contextlib.ExitStack() as closing:
+        outputs = [
+            closing.enter_context(contextlib.closing(each)) for each in opened(plan, o, range(first, first + count))
+        ]
+        print(f"{count:,} images of {plan.model.name}: {plan.how()}", file=sys.stderr)
+        drawing = Drawing(plan, range(first, first + count), outputs, o.batch_size, o.trajectory)
+        whole = drawing.run()
+        if drawing.kept:
+            show(path, drawing.picture(o.interpolate is not None), o.open)
+        if drawing.frames:
+            print(*drawing.trajectory(path), sep="\n")
+        if whole:
+            for each, place in zip(outputs, filter(None, (o.npz, o.singles)), strict=True):
+                each.finish()
+                print(place)
+    if whole:
+        return 0
+    on = "; the same command goes on" if outputs else ""
+    print(f"stopped at {drawing.done:,} of {count:,} images{on}", file=sys.stderr)
+    return 130
 
 
-def conditions(
-    run: Experiment, system: Diffusion, num: int, labels: str | None, prompts: Sequence[str] | None
-) -> tuple[Any, list[str] | None]:
-    """What each image is told, and how it reads."""
-    condition = system.condition
-    if labels is not None and not isinstance(condition, Labels):
-        raise ValueError(f"{run.folder} knows no labels: leave out --labels")
-    if prompts is not None and not isinstance(condition, Prompts):
-        raise ValueError(f"{run.folder} knows no prompts: leave out --prompt")
-    if isinstance(condition, Labels) and labels is not None:
-        names = class_names(run)
-        return condition.named(np.resize(parsed_labels(labels, condition.classes, names), num), names)
-    if isinstance(condition, Prompts) and prompts is not None:
-        texts = [prompts[i % len(prompts)] for i in range(num)]
-        return np.stack([condition.tokens(text) for text in texts]), texts
-    return (None, None) if condition is None else condition.rows(num, class_names(run))
+def writable(path: Path) -> None:
+    """Refuses a place where no picture could be written once it is drawn."""
+    folder = next(each for each in path.absolute().parents if each.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"{path} cannot be written: give another --out")
 
 
-def class_names(run: Experiment) -> Sequence[str]:
-    path = run.folder / "data.json"
-    return json.loads(path.read_text(encoding="utf-8"))["classes"] or () if path.exists() else ()
+def count_of(plan: Plan, o: Namespace) -> int:
+    """How many images: so many of each thing, or in all."""
+    if o.interpolate is not None:
+        return plan.period
+    if o.num is not None:
+        return o.num
+    if o.per_label is not None:
+        return o.per_label * plan.period
+    if plan.edit is not None:
+        return plan.period * (1 if plan.edit.noise is not None else 5)
+    return max(round(plan.model.system.shown / plan.period), 1) * plan.period
 
 
-def parsed_labels(text: str, classes: int, names: Sequence[str]) -> list[int]:
-    """ "3", "0-9" or "cat,ship" as labels."""
-    found: list[int] = []
-    for part in (part.strip() for part in text.split(",")):
-        first, dash, last = part.partition("-")
-        if part in names:
-            found.append(names.index(part))
-        elif first.isdigit() and (not dash or last.isdigit()):
-            found.extend(range(int(first), min(int(last or first), classes) + 1))
-        else:
-            legal = f"0 to {classes - 1}" + (f", or {', '.join(names)}" if names else "")
-            raise ValueError(f"--labels {part!r} is no label of this model: it knows {legal}")
-    if not found or max(found) >= classes:
-        raise ValueError(f"--labels must be from 0 to {classes - 1}, such as 3 or 0-{classes - 1}, got {text!r}")
-    return found
+def show(path: Path, picture: np.ndarray, opens: bool) -> None:
+    images.save(path, picture)
+    print(path)
+    if opens:
+        webbrowser.open(path.absolute().as_uri())
+
+
+# --- images as they come --------------------------------------------------------------------------------------------
+
+
+class Drawing:
+    """The images of one call: each batch goes to all outputs, and the first ones into a picture."""
+
+    def __init__(
+        self, plan: Plan, numbers: range, outputs: list[output.Output], batch_size: int | None, trajectory: bool
+    ) -> None:
+        self.plan, self.numbers, self.outputs = plan, numbers, outputs
+        self.size, self.halves = batch_size or min(64, len(numbers)), batch_size is None
+        self.follows = trajectory
+        self.done = min((each.done for each in outputs), default=0)
+        self.kept = [outputs[0].read(0, min(self.done, IN_PICTURE))] if self.done else []
+        self.frames: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def run(self) -> bool:
+        """Whether all are drawn: Ctrl-C keeps what is finished."""
+        if self.done:
+            print(f"{self.done:,} of them are there already", file=sys.stderr)
+        begin, before = time.perf_counter(), self.done
+        self.bar = tqdm(total=len(self.numbers), initial=before, unit=" images", disable=None, dynamic_ncols=True)
+        with self.bar, contextlib.suppress(KeyboardInterrupt):
+            for indices, x in self._batches():
+                self._take(indices, images.to_uint8(x))
+        seconds = time.perf_counter() - begin
+        print(f"{(self.done - before) / seconds:.3g} images/s, {seconds:.1f} s with compiling", file=sys.stderr)
+        return self.done == len(self.numbers)
+
+    def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Half as many at a time where the memory runs out."""
+        while self.done < len(self.numbers):
+            steps = len(self.plan.times) - 1
+            try:
+                yield from self.plan.model.batches(
+                    self.numbers[self.done :],
+                    batch_size=self.size,
+                    callback=self._seen,
+                    every=max(steps // FRAMES, 1),
+                    **self.plan.options(),
+                )
+            except RuntimeError as error:
+                if MEMORY not in str(error) or not self.halves or self.size == 1:
+                    raise
+                self.size //= 2
+                print(f"too little memory: going on with {self.size} images at a time", file=sys.stderr)
+
+    def _take(self, indices: np.ndarray, batch: np.ndarray) -> None:
+        labels = self.plan.labels_of(indices)
+        for each in self.outputs:
+            new = slice(each.done - self.done, None)  # of several, one may have got further before
+            if each.done < self.done + len(batch):
+                each.write(batch[new], None if labels is None else labels[new])
+        if self.done < IN_PICTURE:
+            self.kept.append(batch)
+        self.done += len(batch)
+        self.bar.update(self.done - self.bar.n)
+
+    def _seen(self, progress: Progress) -> None:
+        """Moves the bar; keeps frames of the first images if their way is to be shown."""
+        share = progress.step / progress.steps
+        self.bar.update(self.done + int(share * len(progress.indices)) - self.bar.n)
+        if self.follows and progress.indices[0] == self.numbers[0]:
+            point = self.plan.model.system.process.at(self.plan.times[progress.step])
+            size = max(1.0, float(np.hypot(point.alpha, point.sigma)))  # exploding noise would be all black and white
+            self.frames.append((progress.images[:FOLLOWED] / size, progress.expected[:FOLLOWED]))
+
+    # --- pictures ---------------------------------------------------------------------------------------------------
+
+    def picture(self, in_order: bool) -> np.ndarray:
+        """A row for each label or prompt and given image, which stands first; of one alone a square."""
+        tiles, texts, edit = np.concatenate(self.kept)[:IN_PICTURE], self.plan.texts, self.plan.edit
+        count = max(len(texts), 1) if in_order else self.plan.period
+        rows = [list(tiles[(row - self.numbers[0]) % count :: count]) for row in range(count)]
+        if edit is not None and edit.shown is not None:
+            given = images.to_uint8(edit.shown)
+            rows = [[given[i % len(given)], *row] for i, row in enumerate(rows)]
+        if count == 1:
+            return images.sheet(np.stack(rows[0]), title=texts[0] if texts else None)
+        columns, white = max(map(len, rows)), np.full_like(tiles[0], 255)
+        filled = [tile for row in rows for tile in (*row, *[white] * (columns - len(row)))]
+        labels = [texts[i % len(texts)] for i in range(count)] if texts else None
+        return images.sheet(np.stack(filled), columns=columns, labels=labels)
+
+    def trajectory(self, path: Path) -> tuple[Path, Path]:
+        """A strip and a GIF, of x_t and of the clean image expected."""
+        pairs = [[images.to_uint8(self.plan.model.decoded(x)) for x in pair] for pair in self.frames]
+        strip, film = (path.with_name(f"{path.stem}_trajectory{end}") for end in (".png", ".gif"))
+        chosen = pairs[:: -(-len(pairs) // 12)]
+        chosen = chosen if chosen[-1] is pairs[-1] else [*chosen, pairs[-1]]
+        followed = range(min(4, len(pairs[0][0])))
+        rows = [pair[kind][i] for i in followed for kind in (0, 1) for pair in chosen]
+        labels = ["x_t", "expected"] * len(followed)
+        images.save(strip, images.sheet(np.stack(rows), columns=len(chosen), labels=labels))
+        output.gif(film, [images.sheet(np.concatenate(pair), columns=len(pair[0])) for pair in pairs])
+        return strip, film
+
+
+def opened(plan: Plan, o: Namespace, numbers: range) -> list[output.Output]:
+    """Where images go beside the picture; what an interrupted call wrote there of the same stays."""
+    given = b"".join(path.read_bytes() for path in (*(o.init or ()), *(o.mask or ())))
+    changes = {name: getattr(o, name) for name in ("strength", "invert", "was", "upscale", "colorize", "interpolate")}
+    about = {
+        "model": plan.model.name,
+        "parameters": hashlib.sha256(np.asarray(fingerprint(plan.model.params)).tobytes()).hexdigest(),
+        "how": plan.how(),
+        "times": hashlib.sha256(plan.times.tobytes()).hexdigest(),
+        "guidance": repr(plan.guidance),
+        "told": plan.texts,
+        "first": numbers[0],
+        "edit": repr(changes) + hashlib.sha256(given).hexdigest(),
+    }
+    made: list[output.Output] = []
+    with contextlib.ExitStack() as undone:
+        if o.npz is not None:
+            height, width, channels = plan.model.image_shape
+            labelled = plan.labels_of(np.zeros(1, int)) is not None
+            made.append(output.Npz(o.npz, len(numbers), (height, width, channels), labelled, about))
+            undone.callback(made[0].close)
+        if o.singles is not None:
+            made.append(output.Singles(o.singles, numbers, about))
+        undone.pop_all()
+    return made
+
+
+# --- other ways -----------------------------------------------------------------------------------------------------
+
+
+def outpainted(plan: Plan, o: Namespace) -> np.ndarray:
+    """Every given image under every label or prompt, with its borders painted."""
+    sides = o.outpaint.split(",")
+    if len(sides) != 4 or not all(side.strip().isdecimal() and int(side) < 2**12 for side in sides):
+        raise ValueError(
+            f"--outpaint takes pixels to the left, top, right and bottom, such as 0,0,28,0: got {o.outpaint!r}"
+        )
+    left, top, right, bottom = map(int, sides)
+    given = given_images(o.init, plan.model.image_shape, o.resize)
+    times = o.num or plan.period * (o.per_label or 1) * len(given)
+    turns = np.arange(times) // plan.period % len(given)
+    print(f"{times} images of {plan.model.name}: {plan.how()}", file=sys.stderr)
+    options = {name: value for name, value in plan.options().items() if name != "edit"}
+    return editing.outpaint(plan.model, given[turns], left, top, right, bottom, batch_size=o.batch_size, **options)
+
+
+def exported(plan: Plan, path: Path) -> str:
+    """The program that runs what was exported."""
+    options = {
+        name: value for name, value in plan.options().items() if name not in ("edit", "labels", "prompts", "seed")
+    }
+    return export.export(plan.model, path, **options)

@@ -357,19 +357,25 @@ def read_config(folder: Path) -> Config:
     return configs.from_data(data, VOCABULARY)
 
 
-def trained(experiment: Experiment, step: int | None = None, average: int = 0) -> tuple[int, Any]:
-    """The step and the averaged parameters of a run's newest checkpoint, or of another."""
-    folder = experiment.folder / "checkpoints"
-    if not folder.is_dir():
-        raise ValueError(f"{experiment.folder} has no checkpoint yet: python train.py makes one")
+def trained(experiment: Experiment, step: int | None = None, average: int | None = 0) -> tuple[int, Any]:
+    """The step and the averaged parameters (None: those not averaged) of a run's newest checkpoint, or of another."""
     like = jax.tree.map(
         lambda leaf: leaf.update(sharding=jax.sharding.SingleDeviceSharding(jax.local_devices()[0])),
         experiment.state_shapes,
     )
-    checkpoints = Checkpoints(folder)
-    state = checkpoints.restore(like, step)
-    checkpoints.close()
-    return int(state.step), state.ema[average]
+    with reading(experiment) as checkpoints:
+        state = checkpoints.restore(like, step)
+    return int(state.step), state.params if average is None else state.ema[average]
+
+
+@contextlib.contextmanager
+def reading(experiment: Experiment) -> Iterator[Checkpoints]:
+    """A run's checkpoints, which another process may be adding to."""
+    folder = experiment.folder / "checkpoints"
+    if not folder.is_dir():
+        raise ValueError(f"{experiment.folder} has no checkpoint yet: python train.py makes one")
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        yield checkpoints
 
 
 def codec_of(source: Path, examples: Examples) -> Any:

@@ -35,23 +35,21 @@ def free_bytes(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder for this process alone; whoever else wants it is told who has it."""
+def locked(folder: Path, doing: str = "trained in", instead: str = "give another --workdir") -> Iterator[None]:
+    """Holds a folder for this process alone; whoever else wants it is told who has it, and what to do instead."""
     import fcntl
 
     try:
         file = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
-        raise ValueError(f"{folder} cannot be written ({error.strerror}): give another --workdir") from None
+        raise ValueError(f"{folder} cannot be written ({error.strerror}): {instead}") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise ValueError(
-                f"{folder} is being trained in by {holder}: wait for it, or give another --workdir"
-            ) from None
+            raise ValueError(f"{folder} is being {doing} by {holder}: wait for it, or {instead}") from None
         file.truncate(0)
         file.write(f"process {os.getpid()}")
         file.flush()

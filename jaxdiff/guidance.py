@@ -74,9 +74,9 @@ class ClassifierFree:
         both = jax.tree.map(lambda given, null: jnp.stack(promoted(given, null)), condition, self.null)
         given, null = jax.vmap(self.denoise, in_axes=(None, None, 0))(x, t, both)
         guided = null + self.scale * (given - null)
-        deviation = jnp.std(guided)
-        back = jnp.where(deviation > 0, jnp.std(given) / deviation, 1.0)
-        return guided * (1 - self.rescale + self.rescale * back)
+        variances = jnp.stack([jnp.var(given), jnp.var(guided)])
+        of_given, of_guided = jnp.where(jnp.all(variances > 0), variances, 1.0)  # sqrt has no gradient at 0
+        return guided * (1 - self.rescale + self.rescale * jnp.sqrt(of_given / of_guided))
 
 
 @struct.dataclass

@@ -200,12 +200,13 @@ def _lettered(canvas: np.ndarray, labels: Sequence[str], row_height: int, title:
 
 
 def save(path: str | Path, image: Any) -> None:
-    """A PNG of one image or sheet, [height, width] or [height, width, channels]; all of it or nothing."""
-    picture = _tiles(np.asarray(image)[None])[0]
+    """A PNG of one image or sheet, [height, width] or [height, width, channels], gray if 1; all of it or nothing."""
+    image = np.asarray(image)
+    picture = _tiles(image[None])[0]
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"pictures are saved as PNG: the name must end in .png, got {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = BytesIO()
-    Image.fromarray(picture).save(stored, "PNG")
+    Image.fromarray(picture[..., 0] if image.ndim == 2 or image.shape[-1] == 1 else picture).save(stored, "PNG")
     write(path, stored.getvalue())

@@ -34,6 +34,11 @@ def normal(key: KeyArray, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = 
     return (math.sqrt(2) * lax.erf_inv(odd)).reshape(shape).astype(dtype)
 
 
+def first_noise(key: KeyArray, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32) -> Array:
+    """What the image of that key starts from; its steps draw from the keys folded with 1, 2, ..."""
+    return normal(jax.random.fold_in(key, 0), shape, dtype)
+
+
 def stratified(key: KeyArray, index: Array, total: int) -> Array:
     """u for example `index` of a global batch of `total`, given the batch's one key: spread evenly, shifted jointly."""
     return (jax.random.uniform(key) + index / total) % 1.0

@@ -159,13 +159,19 @@ class AdaptiveODE(Sampler):
 
     def step(self, denoise, process, key, carry, path, i):
         x, t, s = carry, path[i], path[i + 1]
-        end = process.at(jnp.clip(process.t_min, s.t, t.t))
+        end = process.at(jnp.maximum(s.t, jnp.minimum(process.t_min, t.t)))
+        span = t.t - end.t
+
+        def velocity(left: Any, x: Any, _: Any) -> Image:
+            now = end.t + left * span
+            return span * process.at(now).velocity(x, denoise(x, now))
+
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(lambda t, x, _: process.at(t).velocity(x, denoise(x, t))),
+            diffrax.ODETerm(velocity),
             diffrax.Tsit5(),
-            t0=t.t,
-            t1=end.t,
-            dt0=(end.t - t.t) / 100,
+            t0=1.0,  # to 0, whatever the times: diffrax checks unknown ones by a callback, which cannot be exported
+            t1=0.0,
+            dt0=-0.01,
             y0=x,
             stepsize_controller=diffrax.PIDController(self.rtol, self.atol),
             max_steps=self.max_steps,
@@ -217,7 +223,7 @@ class EDM(Sampler):
             there = s.noise(euler, denoise(euler, s.t))
             return euler + s.alpha * (s.ratio - t.ratio) * (there - eps) / 2
 
-        return lax.cond((s.sigma > 0) & (t.alpha > 0), average, lambda: euler)
+        return lax.cond((s.sigma > 0) & (t.alpha > 0) & (s.alpha > 0), average, lambda: euler)
 
     def _churned(self, process: Process, key: KeyArray, x: Image, t: Point, steps: int) -> tuple[Image, Point]:
         gamma = min(self.churn / steps, math.sqrt(2) - 1)
@@ -235,7 +241,12 @@ class EDM(Sampler):
 
 def _exponential_step(x: Image, x_0: Image, t: Point, s: Point, h: Scalar) -> Image:
     """The exact solution from t to s for a constant x_0, first order in general: DDIM in another form."""
-    return s.sigma / t.sigma * x - s.alpha * jnp.expm1(-h) * x_0
+    return s.sigma / t.sigma * x + _share(t, s, h) * x_0
+
+
+def _share(t: Point, s: Point, h: Scalar) -> Scalar:
+    """Of x_0 in x_s: without cancellation, and where h is infinite, at clean data or pure noise, as it reads then."""
+    return jnp.where(jnp.isfinite(h), -s.alpha * jnp.expm1(-h), s.alpha - s.sigma / t.sigma * t.alpha)
 
 
 @dataclass(frozen=True)
@@ -360,7 +371,7 @@ class UniPC(Sampler):
         r = jnp.where(known, (lambdas - t.half_log_snr) / h, 1.0)
         rho_r = _unipc_weights(jnp.where(jnp.isfinite(h), h, 1.0), r, known) / r
         differences = [_recall(x_0s, i + k) - _recall(x_0s, i) for k in others]
-        return first_order - s.alpha * jnp.expm1(-h) * sum(map(jnp.multiply, rho_r, differences))
+        return first_order + _share(t, s, h) * sum(map(jnp.multiply, rho_r, differences))
 
 
 _TAU, _WEIGHT = np.polynomial.legendre.leggauss(16)
@@ -454,3 +465,34 @@ class PredictorCorrector(Sampler):
     def step(self, denoise, process, key, carry, path, i):
         x = self.predictor.step(denoise, process, jax.random.fold_in(key, 0), carry, path, i)
         return self.corrector.step(denoise, process, jax.random.fold_in(key, 1), x, path, i)
+
+
+@dataclass(frozen=True)
+class Resampling(Sampler):
+    """Every step but the last taken `times` times, with noise put back between (RePaint, Lugmayr et al. 2022).
+
+    What is painted into an image so gets the time to agree with what is known of it.
+    """
+
+    sampler: Sampler = DDPM()
+    times: int = 5
+
+    def __post_init__(self) -> None:
+        single = isinstance(self.sampler, Sampler) and type(self.sampler).init is Sampler.init
+        require(single, "a sampler without history, such as DDPM()", self)
+        require(isinstance(self.times, int) and self.times >= 1, "times >= 1, whole", self)
+
+    @property
+    def needs_signal(self) -> bool:  # type: ignore[override]
+        return self.sampler.needs_signal
+
+    def step(self, denoise, process, key, carry, path, i):
+        t, s = path[i], path[i + 1]
+        alpha_ts, var_ts = transition(t, s)
+
+        def again(k: Array, x: Image) -> Image:
+            stepped, back = jax.random.split(jax.random.fold_in(key, k))
+            noisier = alpha_ts * x + jnp.sqrt(var_ts) * normal(back, x.shape, x.dtype)
+            return self.sampler.step(denoise, process, stepped, jnp.where(k > 0, noisier, x), path, i)
+
+        return lax.fori_loop(0, jnp.where(s.sigma > 0, self.times, 1), again, carry)

@@ -18,7 +18,7 @@ from jaxdiff.denoise import Denoiser, Moved
 from jaxdiff.grids import Times, checked
 from jaxdiff.parallel import Devices
 from jaxdiff.process import Image, Process
-from jaxdiff.rng import KeyArray, image_key, normal
+from jaxdiff.rng import KeyArray, first_noise, image_key
 from jaxdiff.samplers import Sampler
 
 
@@ -97,7 +97,7 @@ def batches(
     `callback` is called every `every` steps (once a batch if None); the steps between run on the device without a
     break. `debug` looks at every step for values that are not finite.
     """
-    numbers = _checked_indices(indices)
+    numbers = checked_indices(indices)
     shape = tuple(_whole("shape", size, least=1) for size in (shape if isinstance(shape, Sequence) else (shape,)))
     own = _Own(
         numbers,
@@ -152,7 +152,7 @@ def _walked(
         for start in range(0, steps, chunk):
             stop = min(start + chunk, steps)
             carry = _advance(rest, process, sampler, inputs, keys, chosen.condition, carry, times, start, stop)
-            expected = partial(_expected, rest, inputs, chosen.condition, times[stop])
+            expected = partial(_expected, rest, process, inputs, chosen.condition, times[stop])
             progress = Progress(own.index[places], stop, steps, _images(sampler, carry), expected)
             if debug:
                 _check_finite(progress, times)
@@ -181,7 +181,7 @@ def encode(
 ) -> np.ndarray:
     """The noise from which `sample` draws these images, on the same times: the probability-flow ODE, walked up.
 
-    Both ways are approximations, the better the more steps. The sampler must be one that follows it, such as EDM()
+    Both ways are approximations, the better the more steps. The sampler must be one that follows it, such as EDM().
     """
     images = np.asarray(images)
     _check(images.ndim > 1 and len(images) > 0, f"images must be at least one, [n, ...], got shape {images.shape}")
@@ -190,6 +190,7 @@ def encode(
     _check(sampler.follows_ode, f"{sampler} does not follow the ODE: encode with EDM(), Heun() or DDIM()")
     last = max(float(times[-1]), process.t_min)  # from clean data itself, without any noise, no way leads up
     up = np.append(last, np.flip(times[times > last]))
+    _check(len(up) > 1, f"times must begin above t = {last:.3g}, where noise begins, got {times[0]:.3g}")
     own = _Own(
         np.arange(len(images), dtype=np.uint32),
         _checked_conditions(conditions, len(images)),
@@ -216,13 +217,33 @@ def _joined(generate: Callable[P, Iterator[tuple[np.ndarray, np.ndarray]]]) -> C
 sample = _joined(batches)
 
 
+def program(
+    denoise: Denoiser, process: Process, sampler: Sampler, times: Times, *, shape: tuple[int, ...]
+) -> Callable[..., Array]:
+    """All of `sample` as one function of arrays, (seed, indices, *conditions) -> images, to be compiled or exported.
+
+    It is a tree too, of the arrays and floats in the denoiser.
+    """
+    times = checked(times)
+    _check_parts(denoise, process, sampler, times)
+    inputs, rest = _split(denoise)
+
+    def draw(inputs: Any, seed: Array, indices: Array, *conditions: Any) -> Array:
+        own = _Own(indices, conditions)
+        keys, carry = _begin(process, sampler, shape, times, seed, own)
+        carry = _advance(rest, process, sampler, inputs, keys, conditions, carry, times, 0, len(times) - 1)
+        return _images(sampler, carry)
+
+    return jax.tree_util.Partial(draw, inputs)
+
+
 @partial(jax.jit, static_argnames=("process", "sampler", "shape"))
 def _begin(process: Process, sampler: Sampler, shape: tuple[int, ...], times: Times, seed: Array, own: _Own) -> Any:
     first = process.at(times[0])
 
     def one(own: _Own) -> tuple[KeyArray, Any]:
         key = image_key(seed, own.index)
-        noise = normal(jax.random.fold_in(key, 0), shape, times.dtype) if own.noise is None else own.noise
+        noise = first_noise(key, shape, times.dtype) if own.noise is None else own.noise
         return key, sampler.init(first.sigma * noise if own.image is None else first.perturb(own.image, noise))
 
     return jax.vmap(one)(own)
@@ -255,9 +276,10 @@ def _advance(
     return jax.vmap(one)(keys, condition, carry)
 
 
-@partial(jax.jit, static_argnames="rest")
-def _expected(rest: Any, arrays: Any, condition: tuple[Any, ...], t: Array, x: Array) -> Array:
-    return jax.vmap(lambda x, condition: _join(arrays, rest)(x, t, *condition))(x, condition)
+@partial(jax.jit, static_argnames=("rest", "process"))
+def _expected(rest: Any, process: Process, arrays: Any, condition: tuple[Any, ...], t: Array, x: Array) -> Array:
+    x_0 = jax.vmap(lambda x, condition: _join(arrays, rest)(x, t, *condition))(x, condition)
+    return jnp.where(process.sigma(t) > 0, x_0, x)  # of clean data itself there is nothing to expect
 
 
 @partial(jax.jit, static_argnames="sampler")
@@ -324,7 +346,7 @@ def _whole(name: str, value: Any, least: int) -> int:
     return number
 
 
-def _checked_indices(indices: Any) -> np.ndarray:
+def checked_indices(indices: Any) -> np.ndarray:
     numbers = np.asarray(indices)
     if numbers.ndim == 0 and numbers.dtype.kind in "iu":
         numbers = np.arange(int(numbers))

@@ -99,28 +99,63 @@ class Diffusion:
         loss = losses.DenoisingLoss(self.weighting, self.times, drop, null if drop else None)
         return loss(self.network_denoiser(params, for_dropout), for_loss, x_0, told, u)
 
-    def denoiser(self, params: Any, guidance_scale: float | None = None) -> d.Denoiser:
-        """The denoiser to sample from, guided if the model can be."""
+    def denoiser(
+        self,
+        params: Any,
+        guidance_scale: float | None = None,
+        *,
+        rescale: float = 0.0,
+        interval: tuple[float, float] | None = None,
+        threshold: float | None = None,
+        log_prob: guidance.LogProb | None = None,
+    ) -> d.Denoiser:
+        """The denoiser to sample from, guided by the model's own condition, or by a classifier's `log_prob`.
+
+        `interval` are the noise levels sigma / alpha at which it is guided, `threshold` the quantile at which the clean
+        image is cut off: 1 at the range of the data, 0 not at all.
+        """
         scale = self.guidance_scale if guidance_scale is None else guidance_scale
-        model: Any = self.network_denoiser(params)
-        if self.condition is not None and scale != 1:
-            if not self.condition.drop:
-                raise ValueError(
-                    f"guidance_scale={scale} needs a model that was trained without its condition now and then: "
-                    f"condition.drop=0.1 does that; this one was not, and knows guidance_scale=1 only"
-                )
-            model = guidance.ClassifierFree(model, self.condition.null, scale)
-        elif self.condition is None and scale != 1:
-            raise ValueError(f"guidance_scale={scale} needs a conditional model, and this one has no condition")
-        return guidance.Clip(model) if self.clip and self.codec is None else model
+        plain: Any = self.network_denoiser(params)
+        if self.condition is None and log_prob is not None:
+            plain = guidance.Unconditional(plain)
+        model = self._guided(plain, scale, rescale, log_prob)
+        if interval is not None and model is not plain:
+            model = guidance.Within(model, plain, self.process, *interval)
+        return self.cut_off(model, threshold)
+
+    def cut_off(self, model: d.Denoiser, threshold: float | None = None) -> d.Denoiser:
+        if threshold is None:
+            threshold = float(self.clip and self.codec is None)
+        if threshold == 0:
+            return model
+        return guidance.Clip(model) if threshold == 1 else guidance.DynamicThreshold(model, threshold)
+
+    def _guided(self, plain: d.Denoiser, scale: float, rescale: float, log_prob: guidance.LogProb | None) -> Any:
+        conditional = self.condition is not None
+        if log_prob is not None:
+            return guidance.Classifier(plain, log_prob, self.process, scale, conditional)
+        if scale == 1:
+            return plain
+        if self.condition is None:
+            raise ValueError(
+                f"guidance_scale={scale} needs a conditional model or a classifier, and this model has no condition"
+            )
+        if not self.condition.drop:
+            raise ValueError(
+                f"guidance_scale={scale} needs a model that was trained without its condition now and then: "
+                f"condition.drop=0.1 does that; this one was not, and knows guidance_scale=1 only"
+            )
+        return guidance.ClassifierFree(plain, self.condition.null, scale, rescale)
 
     def times_of(self, steps: int | None = None) -> Array:
         return self.grid(self.process, self.steps if steps is None else steps)
 
     def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
-        told, texts = (
-            (None, None) if self.condition is None else self.condition.rows(self.shown, held_out.classes or ())
-        )
+        told, texts = None, None
+        if self.condition is not None:
+            choices, names = self.condition.choices(held_out.classes or ())
+            turns = np.arange(self.shown) % len(names)
+            told, texts = choices[turns], [names[i] for i in turns]
         x = sample(
             self.denoiser(params),
             self.process,
@@ -209,6 +244,10 @@ class Classification:
         """log p(label | x_t), as `guidance.Classifier` asks for it."""
         return jax.nn.log_softmax(self.logits(params, x_t, t))[label]
 
+    def log_prob_of(self, params: Any) -> guidance.LogProb:
+        """The same as a function of the rest: what classifier guidance needs."""
+        return jax.tree_util.Partial(_log_prob, Static(self), params)
+
     def loss(self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields) -> Array:
         for_image, for_noise, for_dropout, for_clean = jax.random.split(key, 4)
         x_0 = augment(for_image, example["image"])
@@ -256,17 +295,21 @@ def _told_apart(system: Classification, params: Any, x: Array, numbers: Array, t
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Static:
-    """A network as a part of a tree that holds no arrays, so that equal networks share their compiled programs."""
+    """A value as a part of a tree that holds no arrays: programs compiled for equal values are shared."""
 
-    network: Net
+    value: Any
 
 
 def _apply(static: Static, params: Any, x: Array, told: Array, *condition: Any) -> Any:
-    return static.network.apply({"params": params}, x, told, *condition)
+    return static.value.apply({"params": params}, x, told, *condition)
+
+
+def _log_prob(static: Static, params: Any, x_t: Array, t: Array, label: Array) -> Array:
+    return static.value.log_prob(params, x_t, t, label)
 
 
 def _apply_with_dropout(static: Static, params: Any, key: Array, x: Array, told: Array, *condition: Any) -> Any:
-    return static.network.apply({"params": params}, x, told, *condition, rngs={"dropout": key})
+    return static.value.apply({"params": params}, x, told, *condition, rngs={"dropout": key})
 
 
 def decoded(codec: Codec | None, x: np.ndarray) -> np.ndarray:

@@ -2,8 +2,15 @@
 
 from functools import partial
 
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
 from jaxdiff import grids, process, samplers
+from jaxdiff.denoise import EDM, time
 from jaxdiff.exact import Mixture
+from jaxdiff.nets.layers import Net
+from jaxdiff.systems import Diffusion
 
 PROCESSES = (
     process.Discrete(),
@@ -41,6 +48,7 @@ STOCHASTIC = (
     samplers.ReverseDiffusion(),
     samplers.Langevin(),
     samplers.PredictorCorrector(),
+    samplers.Resampling(times=2),
 )
 SAMPLERS = DETERMINISTIC + STOCHASTIC
 GAUSSIAN = Mixture((0.3,), 0.5)
@@ -61,3 +69,44 @@ def grid_for(sampler, process, steps):
     if isinstance(sampler, samplers.AdaptiveODE):
         return grids.Uniform(first=process.t_max)(process, 1)
     return grids.LogSNR()(process, steps)
+
+
+# --- a network whose answers are known ------------------------------------------------------------------------------
+
+MEANS = (-0.5, 0.1, 0.4)  # of all pixels, under each label
+
+
+def log_shares(x, t):
+    """log p(label | x_t) on `Flow`, but for a constant."""
+    means, variance = jnp.asarray(MEANS), (0.5 * (1 - t)) ** 2 + t**2
+    return (1 - t) * means * (jnp.sum(x) - (1 - t) * means * x.size / 2) / variance
+
+
+class Exact(Net):
+    """Exact, by EDM's prediction, for the Gaussian of a label, or without one the mixture. It has no parameters."""
+
+    classes: int = len(MEANS)
+
+    @nn.compact
+    def __call__(self, x, t, label=None):
+        means = jnp.asarray(MEANS)
+        mean = jax.nn.softmax(log_shares(x, t)) @ means
+        if label is not None:
+            mean = jnp.where(label < len(MEANS), means[jnp.minimum(label, len(MEANS) - 1)], mean)
+        return jnp.full_like(x, 2 * t * mean / jnp.sqrt((0.5 * (1 - t)) ** 2 + t**2))
+
+
+class ExactClassifier(Net):
+    """The logits that go with it."""
+
+    classes: int = len(MEANS)
+
+    @nn.compact
+    def __call__(self, x, t):
+        return log_shares(x, t)
+
+
+def exact_system(**fields):
+    """A model without training, on a straight line from pure noise."""
+    flow = {"process": process.Flow(), "prediction": EDM(0.5), "told": time, "clip": False}
+    return Diffusion(Exact(), **flow, **{"sampler": samplers.DDIM(), "grid": grids.Uniform(), "steps": 10} | fields)

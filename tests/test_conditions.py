@@ -22,10 +22,11 @@ def test_labels():
     np.testing.assert_array_equal(fields["label"], [0, 2, 1, 2])
     assert labels.pick(KEYS[0], {"label": fields["label"][1]}) == 2
     assert labels.null == 3
-    told, texts = labels.rows(5, ("cat", "dog", "frog"))
-    np.testing.assert_array_equal(told, [0, 1, 2, 0, 1])
-    assert texts == ["cat", "dog", "frog", "cat", "dog"]
-    assert labels.rows(3)[1] == ["0", "1", "2"]
+    told, texts = labels.choices(("cat", "dog", "frog"))
+    np.testing.assert_array_equal(told, [0, 1, 2])
+    assert texts == ["cat", "dog", "frog"]
+    assert labels.choices()[1] == ["0", "1", "2"]
+    assert labels.named(np.array([2, 2]), ("cat", "dog"))[1] == ["2", "2"]
     assert told.dtype == labels.null.dtype == fields["label"].dtype == np.int32
 
 
@@ -51,10 +52,10 @@ def test_every_template_comes_as_often_as_the_others():
 
 
 def test_prompts_of_a_picture():
-    told, texts = Prompts(TOKENS, shown=("a cat", "a dog")).rows(3)
-    assert texts == ["a cat", "a dog", "a cat"]
+    told, texts = Prompts(TOKENS, shown=("a cat", "a dog")).choices()
+    assert texts == ["a cat", "a dog"]
     np.testing.assert_array_equal(told[1], TOKENS("a dog"))
-    assert Prompts(TOKENS).rows(2)[1] == ["", ""]
+    assert Prompts(TOKENS).choices()[1] == [""]
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_the_small_ones_are_as_published():
     assert process == Discrete(LinearBetas(20, 0.001, 0.7))
     assert loaded("mnist_small_unet").system.process == Discrete(LinearBetas(300, 1e-4, 0.02))
     assert training.steps == round(5 * 60_000 / 128) + 1
-    assert (loaded("mnist_small_unet").batch_size, training.optimiser.rate) == (128, 1e-4)
+    assert loaded("mnist_small_unet").batch_size == 128
     assert loaded("cifar10_ddpm").system.process == Discrete(LinearBetas(1000, 1e-4, 0.02))
 
 

@@ -9,8 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    ("checks", "process", "rng", "config", "files", "augment"),
-    ("averages", "parallel", "images", "optimisers", "nets.convolution", "interop.safetensors", "interop.names"),
+    ("checks", "command", "process", "rng", "config", "files", "augment"),
+    ("options", "averages", "parallel", "images", "optimisers"),
+    ("nets.convolution", "interop.safetensors", "interop.names"),
     ("checkpoint", "output", "data.examples", "data.records", "data.batches", "data.prepare"),
     (
         "denoise",
@@ -27,8 +28,11 @@ FLOORS = (
     ("sampling", "nets.unet", "nets.dit", "nets.autoencoder", "nets.text", "nets.small"),
     ("nets.classifier", "interop.unet", "interop.autoencoder", "interop.dit", "conditions"),
     ("interop.diffusers", "systems"),
-    ("latents",),
+    ("latents", "interop.pipeline"),
     ("experiment",),
+    ("model",),
+    ("editing", "export"),
+    ("plan",),
     ("drawing",),
 )
 PACKAGES = {"PIL": "pillow", "tensorflow_datasets": "tensorflow-datasets", "orbax": "orbax-checkpoint"}

@@ -170,6 +170,13 @@ def test_rescale_brings_the_deviation_back():
     )
 
 
+def test_classifier_free_guidance_has_a_gradient_where_the_image_is_flat():
+    x, t, y = jnp.zeros(3), jnp.asarray(0.5), jnp.asarray(1.0)
+    for rescale in (0.0, 0.7):
+        guided = ClassifierFree(lambda x, t, y: x * (1 + 2 * y), 0.0, 3.0, rescale)
+        assert np.isfinite(jax.jacobian(lambda x, guided=guided: guided(x, t, y))(x)).all()
+
+
 def test_the_gradient_is_float32_whatever_the_networks_compute_in():
     process, seen = VP(), []
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from systems import DETERMINISTIC, GAUSSIAN, PROCESSES, SAMPLERS, gaussian, grid_for, name
 
-from benchmarks.solver_order import exact_path
+from benchmarks.solver_order import exact_path, moments
 from jaxdiff import grids, samplers
 from jaxdiff.process import VE, VP, Discrete, Flow, Karras, LinearBetas, SubVP
 from jaxdiff.rng import image_key, normal
@@ -61,6 +61,12 @@ def test_keys_matter_to_stochastic_samplers_only(sampler):
         for k in (0, 1)
     ]
     assert np.array_equal(*ends) == (sampler in DETERMINISTIC)
+
+
+def test_the_deterministic_ones_follow_the_ode_but_for_ddpm_without_its_noise():
+    assert [sampler for sampler in SAMPLERS if sampler.follows_ode] == [
+        sampler for sampler in DETERMINISTIC if not isinstance(sampler, samplers.DDPM)
+    ]
 
 
 @pytest.mark.parametrize("sampler", [s for s in SAMPLERS if not isinstance(s, samplers.Langevin)], ids=name)
@@ -218,6 +224,34 @@ def test_adaptive_solve_meets_its_tolerance_with_steps_of_each_images_own():
     assert np.isnan(solve(samplers.AdaptiveODE(max_steps=3), x[0])).all()
 
 
+def test_resampling_takes_every_step_but_the_last_so_many_times():
+    asked, process = [], VP()
+
+    def denoise(x, t):
+        jax.debug.callback(lambda t: asked.append(float(t)), t)
+        return 0.1 * x
+
+    times = grids.LogSNR()(process, 4)
+    walk(denoise, process, samplers.Resampling(samplers.DDIM(), 3), times, jax.random.key(0), jnp.ones(2))
+    jax.effects_barrier()
+    assert asked == [float(t) for t in [*np.repeat(times[:3], 3), times[3]]]
+
+
+def test_resampling_once_is_the_sampler_itself():
+    process = Flow()
+    once = sampled(samplers.Resampling(samplers.Heun(), 1), process)
+    np.testing.assert_allclose(once, sampled(samplers.Heun(), process), atol=1e-6)
+
+
+@pytest.mark.parametrize("process", [VP(), VE()], ids=name)
+@pytest.mark.parametrize("sampler", [samplers.Resampling(times=1), samplers.Resampling(samplers.DDIM(), 4)], ids=str)
+def test_resampling_keeps_mean_and_deviation(sampler, process):
+    """At the process's least noisy time, of 20,000 samples of N(0.3, 0.5²)."""
+    mean, deviation = moments(sampler, process, count=20_000, steps=300)
+    assert mean == pytest.approx(0.3, abs=4 * 0.5 / 20_000**0.5)
+    assert deviation == pytest.approx(0.5, abs=4 * 0.5 / 40_000**0.5)
+
+
 @pytest.mark.parametrize(
     ("make", "legal"),
     [
@@ -233,6 +267,11 @@ def test_adaptive_solve_meets_its_tolerance_with_steps_of_each_images_own():
         (lambda: samplers.AdaptiveODE(rtol=0), "rtol > 0"),
         (lambda: samplers.AdaptiveODE(max_steps=0), "max_steps >= 1"),
         (lambda: samplers.PredictorCorrector(predictor=samplers.DPMpp2M()), "samplers without history"),
+        (lambda: samplers.Resampling(samplers.DPMpp2M()), r"a sampler without history, such as DDPM\(\)"),
+        (lambda: samplers.Resampling(samplers.UniPC()), "a sampler without history"),
+        (lambda: samplers.Resampling(5), "a sampler without history"),
+        (lambda: samplers.Resampling(times=0), "times >= 1, whole"),
+        (lambda: samplers.Resampling(times=2.5), "times >= 1, whole"),
     ],
 )
 def test_bad_parameters_are_refused(make, legal):

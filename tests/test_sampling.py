@@ -4,15 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from systems import gaussian
+from systems import DETERMINISTIC, PROCESSES, STOCHASTIC, gaussian, name
 
+from benchmarks.solver_order import exact_path
 from jaxdiff import grids, samplers, sampling
 from jaxdiff.denoise import Moved, NetworkDenoiser, data, time
 from jaxdiff.exact import Mixture
 from jaxdiff.guidance import Auto, Clip
 from jaxdiff.process import VP, Cosine, Discrete, Flow, Karras
-from jaxdiff.rng import normal
-from jaxdiff.sampling import Progress, batches, sample
+from jaxdiff.rng import image_key, normal
+from jaxdiff.sampling import Progress, batches, encode, sample
 
 PROCESS = VP()
 TIMES = grids.LogSNR()(PROCESS, 10)
@@ -100,6 +101,155 @@ def test_one_program_serves_any_number_of_images_any_grid_and_new_parameters(com
     assert len(compiled) == programs > 0
 
 
+# --- from another start ---------------------------------------------------------------------------------------------
+
+
+class Staying(samplers.Sampler):
+    """A sampler that stays where it starts."""
+
+    def step(self, denoise, process, key, carry, path, i):
+        return carry
+
+
+STAYING, SHAPE, LATE = Staying(), (4, 4, 3), TIMES[4:]
+POOL = np.random.default_rng(0).uniform(-1, 1, (2, 100, *SHAPE)).astype(np.float32)  # images, and noises
+
+
+@pytest.mark.parametrize("given", [(), ("images",), ("noise",), ("images", "noise")], ids="+".join)
+def test_the_start_is_what_is_given_made_noisy(given):
+    """alpha x_0 + sigma eps, with the seed's own eps unless one is given; without images sigma eps alone."""
+    numbers, point = np.array([40, 3, 17]), PROCESS.at(LATE[0])
+    rows = {name: values[numbers] for name, values in zip(("images", "noise"), POOL, strict=True) if name in given}
+    starts = sample(gaussian(PROCESS), PROCESS, STAYING, LATE, shape=SHAPE, indices=numbers, seed=5, **rows)
+    eps = rows.get("noise", [normal(jax.random.fold_in(image_key(5, i), 0), SHAPE) for i in numbers])
+    expected = np.float32(point.alpha) * rows.get("images", 0) + np.float32(point.sigma) * np.array(eps)
+    np.testing.assert_allclose(starts, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_image_17_is_the_same_from_a_start_of_its_own():
+    def own(indices, batch_size=None, devices=None):
+        images, noise = POOL[:, list(indices)]
+        drawn = sample(
+            gaussian(PROCESS), PROCESS, samplers.DDPM(), LATE, shape=SHAPE, indices=indices, seed=3,
+            images=images, noise=noise, batch_size=batch_size, devices=devices,
+        )  # fmt: skip
+        return drawn[list(indices).index(17)]
+
+    alone = own([17], devices=ONE)
+    for options in CALLS[3:5]:
+        np.testing.assert_allclose(own(**options), alone, atol=1e-5)
+
+
+def test_what_is_broadcast_to_all_images_is_not_copied_for_each():
+    """Copies of the three would take two terabytes."""
+    count, shape = 10**6, (256, 256, 3)
+    images, noise, condition = (np.broadcast_to(np.float32(value), (count, *shape)) for value in (2, 3, 4))
+    drawn = batches(
+        lambda x, t, y: y, PROCESS, samplers.DDIM(), LATE[-2:], shape=shape, indices=count, batch_size=1,
+        images=images, noise=noise, conditions=condition, devices=ONE,
+    )  # fmt: skip
+    np.testing.assert_array_equal(next(drawn)[1], np.full((1, *shape), 4))
+
+
+def test_another_start_is_no_new_program(compiled):
+    def draw(first, **options):
+        images, noise = POOL[:, first : first + 8]
+        return sample(denoise, PROCESS, samplers.DDIM(), LATE, shape=SHAPE, indices=8, images=images, noise=noise)
+
+    denoise = gaussian(PROCESS)
+    found = [draw(0), encode(denoise, PROCESS, samplers.DDIM(), LATE, POOL[0, :8])]
+    programs = len(compiled)
+    again = [draw(8), encode(denoise, PROCESS, samplers.DDIM(), LATE, POOL[0, 8:16])]
+    assert len(compiled) == programs > 0
+    assert all(abs(a - b).max() > 0.1 for a, b in zip(found, again, strict=True))
+
+
+# --- from images to noise -------------------------------------------------------------------------------------------
+
+AT_HOME = [(samplers.EDM(), process) for process in PROCESSES[1:]]
+FROM_PURE_NOISE = [
+    (sampler, Flow())
+    for sampler in DETERMINISTIC
+    if sampler.follows_ode and sampler not in (samplers.UniPC(1), samplers.UniPC(3))
+]
+
+
+@pytest.mark.parametrize(("sampler", "process"), dict.fromkeys(AT_HOME + FROM_PURE_NOISE), ids=name)
+def test_encoding_inverts_sampling(sampler, process):
+    """On Gaussian data the noise has a closed form too. Up and down the same times are one program."""
+    adaptive = isinstance(sampler, samplers.AdaptiveODE)
+    times = np.asarray(grids.LogSNR(to_data=False)(process, 1 if adaptive else 40))
+    if process.t_max < 1:
+        times = np.append(1.0, times[1:] if adaptive else times)  # where nothing of the data is left
+    images = np.random.default_rng(1).normal(0.3, 0.5, (5, 3)).astype(np.float32)
+    denoise, least = gaussian(process), float(process.alpha(times[-1])) * images
+    noise = encode(denoise, process, sampler, times, images, devices=ONE)
+    back = sample(denoise, process, sampler, times, shape=(3,), indices=5, noise=noise, devices=ONE)
+    first_order = isinstance(sampler, samplers.DDIM | samplers.Euler)
+    np.testing.assert_allclose(back, least, atol=0.12 if first_order else 5e-3)
+    exact = exact_path(process, least, times[-1], times[0]) / process.sigma(times[0])
+    np.testing.assert_allclose(noise, exact, atol=0.12 if first_order else 0.02)
+
+
+@pytest.mark.parametrize(("sampler", "there", "and_back"), [(samplers.DDIM(), 1, 1), (samplers.EDM(), 2, 3)], ids=str)
+def test_the_way_there_and_back_is_of_the_samplers_order(sampler, there, and_back):
+    """On the way back an error of even order is undone. To clean data itself the last step is as long on any grid."""
+    errors, denoise = [], gaussian(PROCESS)
+    for steps in (32, 64):
+        times = grids.LogSNR(to_data=False)(PROCESS, steps)
+        images = np.linspace(-1, 1.5, 6, dtype=np.float32)[:, None]
+        least = float(PROCESS.alpha(times[-1])) * images
+        noise = encode(denoise, PROCESS, sampler, times, images, devices=ONE)
+        exact = exact_path(PROCESS, least, times[-1], times[0]) / PROCESS.sigma(times[0])
+        back = sample(denoise, PROCESS, sampler, times, shape=(1,), indices=6, noise=noise, devices=ONE)
+        errors.append((abs(noise - exact).max(), abs(back - least).max()))
+    np.testing.assert_allclose(np.log2(np.divide(*errors)), (there, and_back), atol=0.2)
+
+
+def test_images_are_encoded_each_under_its_own_condition_also_in_padded_batches():
+    times, means = grids.LogSNR()(PROCESS, 30), np.linspace(-1, 1, 11, dtype=np.float32)
+    deviations = np.random.default_rng(1).normal(0, 0.5, (11, 2)).astype(np.float32)
+
+    def denoise(x, t, mean):
+        return mean + GAUSSIAN(x - PROCESS.alpha(t) * mean, t)
+
+    GAUSSIAN = jax.tree_util.Partial(Mixture((0.0,), 0.5).denoise, PROCESS)
+    noise = encode(denoise, PROCESS, samplers.DPMpp2M(), times, means[:, None] + deviations, conditions=means)
+    by_hand = encode(GAUSSIAN, PROCESS, samplers.DPMpp2M(), times, deviations)
+    back = sample(
+        denoise, PROCESS, samplers.DPMpp2M(), times, shape=(2,), indices=11, noise=noise, conditions=means, batch_size=8
+    )
+    np.testing.assert_allclose(back, means[:, None] + deviations, atol=5e-3)
+    np.testing.assert_allclose(noise - noise.mean(0), by_hand - by_hand.mean(0), atol=2e-2)
+
+
+@pytest.mark.parametrize("sampler", [*STOCHASTIC, samplers.DDPM(noise=0.0)], ids=str)
+def test_what_does_not_follow_the_ode_cannot_encode(sampler):
+    with pytest.raises(ValueError, match=r"does not follow the ODE: encode with EDM\(\), Heun\(\) or DDIM\(\)"):
+        encode(gaussian(PROCESS), PROCESS, sampler, TIMES, POOL[0, :2])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"images": np.zeros(4)}, r"images must be at least one, \[n, ...\], got shape \(4,\)"),
+        ({"images": np.zeros((0, 2))}, "images must be at least one"),
+        ({"images": np.zeros((3, 2), np.uint8)}, r"images must be floats of shape \(3, 2\), .* got uint8"),
+        ({"conditions": np.zeros(2)}, "one entry for each of the 3 images"),
+        ({"times": [1e-4, 0.0]}, "times must begin above t = 0.001, where noise begins, got 0.0001"),
+        ({"batch_size": 0}, "batch_size must be a whole number"),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_encoded_is_refused(change, says):
+    call = {"times": TIMES, "images": np.zeros((3, 2), np.float32)}
+    with pytest.raises(ValueError, match=says):
+        encode(gaussian(PROCESS), PROCESS, samplers.EDM(), **call | change)
+
+
+# --- what it costs, and what is seen of it --------------------------------------------------------------------------
+
+
 def test_device_memory_does_not_grow_with_the_number_of_steps():
     def temporary_bytes(steps):
         process, sampler = Discrete(), samplers.DDPM()
@@ -134,6 +284,26 @@ def test_callback_sees_previews_and_changes_nothing():
     assert seen == [(step, 10, first, (8, 2)) for step in (4, 8, 10)] + [
         (step, 10, last, (1, 2)) for step in (4, 8, 10)
     ]
+
+
+def test_callback_sees_what_the_denoiser_expects():
+    """Of x_t as it stands; at the end the image itself, though a network that is told log-SNR makes nothing of it."""
+    labels, seen = np.linspace(-1, 1, 11, dtype=np.float32), []
+
+    def denoise(x, t, mean):
+        return mean + jnp.tanh(x) + 0 * PROCESS.log_snr(t)
+
+    def look(progress: Progress):
+        x, mean = progress.images, labels[progress.indices - 5, None]
+        truth = mean + np.tanh(x) if progress.step < 10 else x
+        np.testing.assert_allclose(progress.expected, truth, atol=1e-6)
+        seen.append((progress.step, len(x)))
+
+    sample(
+        denoise, PROCESS, samplers.UniPC(), TIMES, shape=(2,), indices=range(5, 16), batch_size=8, conditions=labels,
+        callback=look, every=4,
+    )  # fmt: skip
+    assert seen == [(4, 8), (8, 8), (10, 8), (4, 3), (8, 3), (10, 3)]
 
 
 def test_conditions_reach_their_own_image_also_in_a_padded_sharded_batch():
@@ -204,6 +374,13 @@ def test_debug_says_where_the_first_value_that_is_not_finite_appeared():
         ({"callback": 3}, "callback must be a function"),
         ({"devices": []}, "devices must be at least one"),
         ({"shape": (-2,)}, "shape must be a whole number, at least 1, got -2"),
+        (
+            {"images": np.zeros((3, 2))},
+            r"images must be floats of shape \(16, 2\), one for each .*, got float64",
+        ),
+        ({"images": np.zeros((16, 2), np.uint8)}, "images must be floats of shape .*, got uint8"),
+        ({"noise": np.zeros((16, 3))}, r"noise must be floats of shape \(16, 2\), one for each"),
+        ({"noise": 0.5}, "noise must be floats of shape"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )

@@ -83,13 +83,21 @@ def _direct(x: Array, kernel: Array) -> Array:
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def _in_cache(x: Array, other: int) -> int:
-    """How many images at once, so that their transforms stay in the cache: a divisor of the batch."""
+def _in_cache(x: Array, other: int) -> tuple[int, int]:
+    """How many times how many images at once, so that their transforms stay in the cache."""
     N, H, W, C = x.shape
-    if not isinstance(N, int):  # exported with the batch size left open
-        return N
-    most = CACHE // (-(-H // TILE) * -(-W // TILE) * 36 * 4 * (C + other))
-    return max(n for n in range(1, N + 1) if N % n == 0 and n <= max(most, 1))
+    most = max(CACHE // (-(-H // TILE) * -(-W // TILE) * 36 * 4 * (C + other)), 1)
+    if isinstance(N, int):
+        at_once = max(n for n in range(1, N + 1) if N % n == 0 and n <= most)
+        return N // at_once, at_once
+    times = -(-N // most)  # exported with the batch size left open, which has no divisors: a few images too many
+    return times, -(-N // times)
+
+
+def _parts(x: Array, times: int, at_once: int) -> Array:
+    """[N, H, W, C] -> [times, at_once, H, W, C], filled up with zeros."""
+    missing = times * at_once - x.shape[0]
+    return jnp.pad(x, ((0, missing), (0, 0), (0, 0), (0, 0))).reshape(times, at_once, *x.shape[1:])
 
 
 def _by_tiles(x: Array, kernel: Array) -> Array:
@@ -101,8 +109,8 @@ def _by_tiles(x: Array, kernel: Array) -> Array:
     def some(x):
         return _pixels(jnp.einsum("ktc,kco->kto", _tiles(x), kernels), (*x.shape[:3], K))
 
-    n = _in_cache(x, K)
-    return lax.map(some, x.reshape(-1, n, *x.shape[1:])).reshape(*x.shape[:3], K)
+    y = lax.map(some, _parts(x, *_in_cache(x, K)))
+    return y.reshape(-1, *x.shape[1:3], K)[: x.shape[0]]
 
 
 def _gradient_direct(x: Array, dy: Array) -> Array:
@@ -119,9 +127,8 @@ def _gradient_by_tiles(x: Array, dy: Array) -> Array:
         x, dy = images
         return kernels + jnp.einsum("ktc,kto->kco", _tiles(x), _spread(dy)), None
 
-    n = _in_cache(x, K)
-    images = x.reshape(-1, n, *x.shape[1:]), dy.reshape(-1, n, *dy.shape[1:])
-    kernels, _ = lax.scan(some, jnp.zeros((36, C, K), x.dtype), images)
+    size = _in_cache(x, K)
+    kernels, _ = lax.scan(some, jnp.zeros((36, C, K), x.dtype), (_parts(x, *size), _parts(dy, *size)))
     return jnp.dot(_GG.T.astype(x.dtype), kernels.reshape(36, C * K)).reshape(3, 3, C, K)
 
 

@@ -3,9 +3,11 @@
 Parameters are float32. A network computes in its `dtype`; statistics of norms and softmax stay in float32.
 """
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -225,7 +227,20 @@ def _fused(q: Array, k: Array, mask: Array | None) -> bool:
     """Whether cuDNN's attention, which keeps no weights (and has no jvp), can do it, on a machine that has it."""
     even = q.shape[1] % 2 == k.shape[1] % 2 == 0
     fits = q.dtype.itemsize == 2 and q.shape[-1] in range(8, 129, 8) and (mask is None or even)
-    return fits and jax.default_backend() == "gpu"
+    return fits and jax.default_backend() == "gpu" and not _elsewhere.get()
+
+
+_elsewhere = ContextVar("elsewhere", default=False)
+
+
+@contextlib.contextmanager
+def for_any_machine() -> Iterator[None]:
+    """What is traced within relies on nothing that only this machine may have."""
+    before = _elsewhere.set(True)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(before)
 
 
 # --- half and double size: taps are a filter of two or four, (1, 1) or (1, 3, 3, 1) say -----------------------------

@@ -1,0 +1,209 @@
+"""The options of sample.py. Nothing heavy is imported here, so that --help answers at once."""
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxdiff.command import Parser
+
+SAMPLERS = {
+    "ddpm": "DDPM",
+    "ddim": "DDIM",
+    "euler": "Euler",
+    "heun": "Heun",
+    "edm": "EDM",
+    "dpmpp2s": "DPMpp2S",
+    "dpmpp2m": "DPMpp2M",
+    "unipc": "UniPC",
+    "euler_maruyama": "EulerMaruyama",
+    "reverse_diffusion": "ReverseDiffusion",
+    "langevin": "Langevin",
+    "predictor_corrector": "PredictorCorrector",
+    "adaptive_ode": "AdaptiveODE",
+}
+GRIDS = {
+    "uniform": "Uniform",
+    "quadratic": "Quadratic",
+    "log_snr": "LogSNR",
+    "karras": "Karras",
+    "leading": "Leading",
+    "trailing": "Trailing",
+    "linspace": "Linspace",
+}
+
+
+def _number(kind: type, low: float, high: float, what: str) -> Callable[[str], float]:
+    """A number of that kind within [low, high]."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}")
+        return value
+
+    return read
+
+
+_count = _number(int, 1, 2**32, "a whole number, at least 1")
+_whole = _number(int, 0, 2**32 - 1, "a whole number, at least 0 and below 2^32")
+_share = _number(float, 0, 1, "from 0 to 1")
+_positive = _number(float, 0, math.inf, "a number, at least 0")
+_real = _number(float, -1e6, 1e6, "a number")
+
+# the parameters of samplers: name, what it may be, what it means, and the defaults of the samplers that have it
+PARAMETERS: dict[str, tuple[Callable[[str], float], str]] = {
+    "eta": (_share, "ddim, dpmpp2m: noise, from 0 (none, the default) to 1"),
+    "variance": (_share, "ddpm: of the noise, from 0 (the posterior's, the default) to 1 (the forward step's)"),
+    "noise": (_share, "ddpm: how much of its noise is added (default: 1); 0 adds none"),
+    "churn": (_positive, "edm: noise put back at each step (default: 0)"),
+    "s_min": (_positive, "edm: churn from this noise level on (default: 0)"),
+    "s_max": (_positive, "edm: up to this one (default: inf)"),
+    "s_noise": (_positive, "edm: the deviation of churn's noise (default: 1)"),
+    "order": (_count, "unipc: 1, 2 (default) or 3"),
+    "snr": (_share, "langevin, predictor_corrector: of a correction (default: 0.16)"),
+    "corrections": (_count, "langevin, predictor_corrector: after each step (default: 1)"),
+    "tolerance": (_positive, "adaptive_ode: relative and absolute (default: 1e-5)"),
+    "max_steps": (_count, "adaptive_ode: at most so many (default: 1000)"),
+}
+
+# (flag, others that it cannot stand beside, of which one must be there)
+RULES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("workdir", ("from_diffusers",), ()),
+    ("checkpoint", ("from_diffusers",), ()),
+    ("average", ("from_diffusers",), ()),
+    ("labels", ("prompt",), ()),
+    ("per_label", ("num",), ()),
+    ("rho", (), ("grid",)),
+    ("strength", ("mask", "invert", "outpaint", "upscale", "colorize", "interpolate"), ("init",)),
+    ("invert", ("mask", "outpaint", "upscale", "colorize"), ("init",)),
+    ("was", (), ("invert", "interpolate")),
+    ("mask", ("outpaint", "upscale", "colorize", "interpolate"), ("init",)),
+    ("outpaint", ("upscale", "colorize", "interpolate", "npz", "singles", "trajectory", "first"), ("init",)),
+    ("upscale", ("colorize", "interpolate", "resize"), ("init",)),
+    ("colorize", ("interpolate",), ("init",)),
+    ("resample", ("invert", "upscale", "colorize", "interpolate"), ("mask", "outpaint")),
+    ("resize", (), ("init", "mask")),
+    ("export", ("init", "interpolate", "npz", "singles", "trajectory", "out", "num", "per_label", "first"), ()),
+)
+
+
+def parser() -> Parser:
+    made = Parser("sample.py", DESCRIPTION, usage="python sample.py [options]")
+    which = made.add_argument_group("which model").add_argument
+    which("--workdir", type=Path, metavar="DIR", help="the folder of a run (default: the one trained last in runs/)")
+    which("--checkpoint", type=_whole, metavar="STEP", help="which of its checkpoints (default: the newest)")
+    which(
+        "--average",
+        metavar="N",
+        help="which average of the parameters: its number in the config (default: 0), none, or a width such as 0.08, "
+        "put together from power averages",
+    )
+    which("--from_diffusers", type=Path, metavar="DIR", help="a folder of diffusers, in place of a run")
+
+    what = made.add_argument_group("what").add_argument
+    what("--num", type=_count, metavar="N", help="how many images (default: as the config shows them)")
+    what("--labels", metavar="L", help="such as 3 or 0-9 or cat,ship: they take turns (default: all)")
+    what("--per_label", type=_count, metavar="N", help="how many of each label, prompt and given image")
+    what("--prompt", action="append", metavar="TEXT", help="a text; several, each after its --prompt, take turns")
+    what(
+        "--seed",
+        type=_whole,
+        default=0,
+        metavar="S",
+        help="with the number of an image it says all of its noise (default: 0)",
+    )
+    what("--first", type=_whole, metavar="N", help="the number of the first image (default: 0)")
+    what("--batch_size", type=_count, metavar="N", help="at a time (default: 64, fewer if memory runs out)")
+
+    how = made.add_argument_group("how", "without --sampler these change the config's own").add_argument
+    how("--sampler", choices=SAMPLERS, metavar="NAME", help=", ".join(SAMPLERS))
+    how("--steps", type=_count, metavar="N", help="of the sampler (default: the config's)")
+    how("--grid", choices=GRIDS, metavar="NAME", help=f"of the times (default: the config's): {', '.join(GRIDS)}")
+    how("--rho", type=_positive, metavar="X", help="of --grid karras (default: 7)")
+    for name, (kind, text) in PARAMETERS.items():
+        how(f"--{name}", type=kind, metavar="X", help=text)
+
+    guide = made.add_argument_group("guidance").add_argument
+    guide(
+        "--guidance_scale",
+        type=_real,
+        metavar="X",
+        help="0 unconditional, 1 the plain conditional model, above 1 sharper (default: the config's)",
+    )
+    guide("--classifier", type=Path, metavar="DIR", help="the run of a classifier that guides, in place of the model")
+    guide(
+        "--guidance_interval",
+        type=_positive,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="guide at these noise levels sigma / alpha only (default: at all)",
+    )
+    guide("--guidance_rescale", type=_share, metavar="X", help="pull the contrast back by this share (default: 0)")
+    guide(
+        "--threshold",
+        type=_share,
+        metavar="Q",
+        help="where the expected clean image is cut off: 1 at the range of the data (default, but for latents), "
+        "0 not at all, between at this quantile",
+    )
+
+    edit = made.add_argument_group("editing").add_argument
+    edit("--init", type=Path, nargs="+", metavar="IMAGE", help="images to begin from; alone: variations of them")
+    edit("--strength", type=_share, metavar="X", help="how far back they are noised (default: 0.6)")
+    edit("--invert", action="store_true", help="walk them up to their noise, and down under --labels or --prompt")
+    edit("--was", metavar="L", help="with --invert: the labels of the given images (default: none)")
+    edit("--mask", type=Path, nargs="+", metavar="IMAGE", help="paint where these are white, keep the rest")
+    edit("--outpaint", metavar="L,T,R,B", help="go on so many pixels to the left, top, right and bottom")
+    edit("--resample", type=_count, metavar="N", help="with --mask or --outpaint: take each step so often (default: 1)")
+    edit("--upscale", type=_count, metavar="K", help="find images of which the given ones are K times smaller")
+    edit("--colorize", action="store_true", help="find colours for gray images")
+    edit(
+        "--interpolate",
+        nargs="?",
+        const="",
+        metavar="A,B",
+        help="from seed A to seed B; or, with two --init, from one to the other",
+    )
+    edit("--resize", action="store_true", help="fit given images to the size of the model's")
+
+    out = made.add_argument_group("out").add_argument
+    out("--out", type=Path, metavar="FILE", help="the picture of all, a PNG (default: samples.png in the workdir)")
+    out("--npz", type=Path, metavar="FILE", help="arr_0 (uint8, NHWC) and arr_1 (labels), as evaluators read them")
+    out("--singles", type=Path, metavar="DIR", help="a PNG for each image")
+    out("--trajectory", action="store_true", help="also a strip and a GIF of x_t and of the clean image expected")
+    out("--open", action="store_true", help="show the picture")
+    out(
+        "--export", type=Path, metavar="FILE", help="write the sampler itself, to run without jaxdiff, and draw nothing"
+    )
+    return made
+
+
+DESCRIPTION = """Draw images from a trained model.
+
+    python sample.py                                              # from the run trained last
+    python sample.py --labels 0-9 --per_label 5 --guidance_scale 3
+    python sample.py --workdir runs/fashion_mnist_text --prompt "an ankle boot" --prompt "a dress"
+    python sample.py --init three.png --strength 0.7 --labels 8   # turn one digit into another
+    python sample.py --num 50000 --npz samples.npz                # goes on where it was interrupted
+"""
+
+
+def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
+    made = parser()
+    found = made.parse_args(arguments)
+    for flag, others, needed in RULES:
+        if _given(found, flag):
+            for other in others:
+                if _given(found, other):
+                    made.error(f"--{flag} and --{other} contradict each other: leave one out")
+            if needed and not any(_given(found, other) for other in needed):
+                made.error(f"--{flag} needs {' or '.join(f'--{other}' for other in needed)}")
+    return found
+
+
+def _given(found: argparse.Namespace, flag: str) -> bool:
+    return getattr(found, flag) not in (None, False)

@@ -1,0 +1,438 @@
+"""A model to sample from: what it is told, how it is guided, what it refuses, and how it comes from a run's folder."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+from systems import MEANS, ExactClassifier, exact_system
+
+from jaxdiff import averages, grids, samplers
+from jaxdiff.augment import Augment
+from jaxdiff.averages import Ema, PowerEma
+from jaxdiff.checkpoint import Checkpoints, fingerprint
+from jaxdiff.conditions import Labels, Prompts
+from jaxdiff.data import Digits
+from jaxdiff.denoise import time
+from jaxdiff.editing import inpaint, seed_noise, upscale, vary
+from jaxdiff.experiment import Config, Experiment
+from jaxdiff.guidance import ClassifierFree, DynamicThreshold, Within
+from jaxdiff.model import Classifier, Edit, Model, classes_of, load, load_classifier, parameters_of
+from jaxdiff.nets import MLP, Autoencoder, Bytes
+from jaxdiff.nets import Classifier as ClassifierNet
+from jaxdiff.process import VP, Flow
+from jaxdiff.systems import Autoencoding, Classification, Diffusion
+
+SHAPE, NAMES = (2, 2, 1), ("cat", "dog", "ship")
+LABELLED = Model(exact_system(condition=Labels(3, drop=0.1)), {}, SHAPE, classes=NAMES, name="toy")
+PLAIN = Model(exact_system(), {}, SHAPE, name="plain")
+PROMPTED = Model(
+    exact_system(condition=Prompts(Bytes(8), shown=("a cat", "a dog"), drop=0.1)), {}, SHAPE, name="prompted"
+)
+CLASSIFIER = Classifier(Classification(ExactClassifier(), Flow(), told=time), {}, SHAPE, "judge")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+# --- what it is told ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "found", "texts"),
+    [
+        (2, [2], ["ship"]),
+        (np.int64(1), [1], ["dog"]),
+        ("dog", [1], ["dog"]),
+        ([2, "cat", 2], [2, 0, 2], ["ship", "cat", "ship"]),
+        (np.array([1, 0]), [1, 0], ["dog", "cat"]),
+        (range(2), [0, 1], ["cat", "dog"]),
+        (None, [0, 1, 2], ["cat", "dog", "ship"]),
+    ],
+)
+def test_labels_are_numbers_or_names(labels, found, texts):
+    told, said = LABELLED.choices(labels)
+    assert (list(told), said) == (found, texts)
+    assert told.dtype == np.int32
+
+
+def test_labels_without_names_are_called_by_their_numbers():
+    assert replace(LABELLED, classes=()).choices([1, 0])[1] == ["1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "texts"), [("a dog", ["a dog"]), (["one", "two"], ["one", "two"]), (None, ["a cat", "a dog"])]
+)
+def test_prompts_are_texts(prompts, texts):
+    told, said = PROMPTED.choices(prompts=prompts)
+    assert said == texts
+    np.testing.assert_array_equal(told, [Bytes(8)(text) for text in texts])
+
+
+def test_without_a_condition_there_is_nothing_to_tell_but_to_a_classifier():
+    assert PLAIN.choices() == (None, [])
+    assert PLAIN.null(3) is None
+    assert PLAIN.choices(1, classifier=CLASSIFIER)[1] == ["1"]
+    assert list(PLAIN.choices(classifier=CLASSIFIER)[0]) == [0, 1, 2]
+
+
+def test_the_null_condition_is_that_of_training():
+    assert list(LABELLED.null(2)) == [3, 3]
+    np.testing.assert_array_equal(PROMPTED.null(2), [Bytes(8)("")] * 2)
+
+
+@pytest.mark.parametrize(
+    ("choose", "says"),
+    [
+        (lambda: LABELLED.choices(3), "toy knows the labels 0 to 2, or cat, dog, ship; got 3"),
+        (lambda: LABELLED.choices([0, -1]), "toy knows the labels 0 to 2, or cat, dog, ship; got -1"),
+        (lambda: LABELLED.choices("frog"), "toy knows the labels 0 to 2, or cat, dog, ship; got frog"),
+        (lambda: replace(LABELLED, classes=()).choices("frog"), "toy knows the labels 0 to 2; got frog"),
+        (lambda: LABELLED.choices([]), r"needs at least one label, got \[\]"),
+        (lambda: PROMPTED.choices(prompts=[]), r"needs at least one prompt, got \[\]"),
+        (lambda: LABELLED.choices(prompts="a cat"), "toy knows no prompts"),
+        (lambda: PROMPTED.choices(labels=0), "prompted knows no labels"),
+        (lambda: PLAIN.choices(labels=0), "plain knows no labels"),
+        (lambda: PLAIN.choices(prompts="a cat"), "plain knows no prompts"),
+        (lambda: PLAIN.choices(3, classifier=CLASSIFIER), "plain knows the labels 0 to 2; got 3"),
+    ],
+)
+def test_what_it_cannot_be_told_is_refused(choose, says):
+    with pytest.raises(ValueError, match=says):
+        choose()
+
+
+# --- sampling -------------------------------------------------------------------------------------------------------
+
+
+def told(labels, **options):
+    """The mean of the label that each image was told: a single step from pure noise says it."""
+    return LABELLED.sample(labels=labels, steps=1, **options)[:, 0, 0, 0]
+
+
+def test_labels_take_turns_by_the_images_own_numbers():
+    np.testing.assert_allclose(told([2, 0], indices=5), np.take(MEANS, [2, 0, 2, 0, 2]), rtol=1e-5)
+    np.testing.assert_allclose(told(None, indices=[4, 1, 9, 2**32 - 1]), np.take(MEANS, [1, 1, 0, 0]), rtol=1e-5)
+    np.testing.assert_allclose(told("ship", indices=np.int64(2)), [MEANS[2]] * 2, rtol=1e-5)
+
+
+def test_batches_come_with_their_numbers():
+    found = list(LABELLED.batches(range(3, 22), steps=1, batch_size=8))
+    assert [list(numbers) for numbers, _ in found] == [list(range(3, 11)), list(range(11, 19)), [19, 20, 21]]
+    np.testing.assert_allclose(found[2][1][:, 0, 0, 0], np.take(MEANS, [1, 2, 0]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("indices", [0, -1, 2.5, [0.5], [-1], []], ids=str)
+def test_indices_are_numbers_of_images(indices):
+    with pytest.raises(ValueError, match="indices must be a number of images, at least 1"):
+        LABELLED.batches(indices)
+
+
+def test_rows_of_an_edit_and_labels_take_turns_each():
+    edit = Edit(noise=np.stack([np.full(SHAPE, value, np.float32) for value in (0.0, 1.0)]))
+    assert len(edit) == 2
+    x = LABELLED.sample(6, [0, 1, 2], edit=edit, steps=20, sampler=samplers.EDM())[:, 0, 0, 0]
+    expected = [MEANS[i % 3] + 0.5 * (i % 2) for i in range(6)]  # where the ODE leads
+    np.testing.assert_allclose(x, expected, atol=5e-3)
+    twice = edit.repeated(3)
+    x = LABELLED.sample(6, [0, 1, 2], edit=twice, steps=20, sampler=samplers.EDM())[:, 0, 0, 0]
+    np.testing.assert_allclose(x, [MEANS[i % 3] + 0.5 * (i // 3) for i in range(6)], atol=5e-3)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
+def test_guidance_is_the_same_by_the_model_and_by_a_classifier(scale):
+    """With exact networks, on a model of labels and on one that knows none."""
+    options = {"indices": 6, "guidance_scale": scale, "labels": [2, 0], "grid": grids.Uniform(first=0.999)}
+    free = LABELLED.sample(**options)
+    np.testing.assert_allclose(LABELLED.sample(**options, classifier=CLASSIFIER), free, atol=2e-3)
+    np.testing.assert_allclose(PLAIN.sample(**options, classifier=CLASSIFIER), free, atol=2e-3)
+    if scale == 0:
+        np.testing.assert_allclose(PLAIN.sample(6, grid=options["grid"]), free, atol=2e-3)
+    else:
+        assert abs(PLAIN.sample(6) - free).max() > 0.05
+
+
+def test_what_guides_is_put_together_as_it_is_asked_for():
+    made = LABELLED.denoiser(3.0, rescale=0.3, interval=(0.2, 4.0), threshold=0.9)
+    plain = LABELLED.denoiser()
+    inside = ClassifierFree(plain, made.denoise.denoise.null, 3.0, 0.3)
+    (leaves, parts), expected = jax.tree.flatten(made), DynamicThreshold(Within(inside, plain, Flow(), 0.2, 4.0), 0.9)
+    assert (leaves, parts) == jax.tree.flatten(expected)
+    assert made.denoise.denoise.null == 3
+    nowhere = LABELLED.sample(4, 0, guidance_scale=3.0, interval=(200.0, 300.0))
+    np.testing.assert_allclose(nowhere, LABELLED.sample(4, 0), atol=1e-6)
+
+
+def test_a_denoiser_of_ones_own_takes_the_place_of_the_models():
+    def denoise(x, t, label):
+        return jnp.full_like(x, 3.0 + label)
+
+    np.testing.assert_allclose(told([1, 0], indices=3, denoiser=denoise), [4, 3, 4], rtol=1e-6)
+    np.testing.assert_allclose(told([1, 0], indices=3, denoiser=denoise, threshold=1.0), 1)
+    edit = inpaint(LABELLED, np.zeros((1, *SHAPE)), np.array([[[1, 0], [0, 0]]]))
+    painted = LABELLED.sample(2, [1, 0], edit=edit, steps=1, denoiser=lambda x, t, *told: denoise(x, t, *told))
+    np.testing.assert_allclose(painted[..., 0], [[[4, 0], [0, 0]], [[3, 0], [0, 0]]], rtol=1e-6)
+    with pytest.raises(ValueError, match="a denoiser of your own is guided as it is: leave out guidance_scale, scael"):
+        LABELLED.batches(denoiser=denoise, guidance_scale=3.0, scael=1)
+
+
+def test_thresholds_cut_off_what_is_expected_also_of_an_edit():
+    far = np.array([[[[40.0]], [[0.0]]]]).reshape(1, 2, 1, 1)
+    wide = replace(LABELLED, shape=(2, 1, 1))
+    edit = Edit(images=np.float32(far), strength=0.5)
+    assert wide.sample(1, 0, edit=edit).max() > 5
+    np.testing.assert_allclose(wide.sample(1, 0, edit=edit, threshold=1.0).max(), 1, atol=1e-6)
+    dynamic = wide.sample(1, 0, edit=edit, threshold=0.75)
+    assert dynamic.max() == pytest.approx(1, abs=1e-6)
+    clipping = replace(wide, system=replace(wide.system, clip=True))
+    assert clipping.sample(1, 0, edit=edit).max() == pytest.approx(1, abs=1e-6)
+    assert clipping.sample(1, 0, edit=edit, threshold=0.0).max() > 5
+    restored = upscale(replace(clipping, shape=(2, 2, 1)), np.full((1, 1, 1, 1), 7.0), 2)
+    assert replace(clipping, shape=(2, 2, 1)).sample(1, 0, edit=restored).max() <= 1 + 1e-6
+
+
+def test_times_are_the_last_of_the_grid():
+    np.testing.assert_allclose(PLAIN.times(), np.linspace(1, 0, 11), atol=1e-6)
+    np.testing.assert_allclose(PLAIN.times(5, strength=0.5), [0.4, 0.2, 0], atol=1e-6)
+    np.testing.assert_allclose(PLAIN.times(4, grids.Quadratic(), strength=0.01), [1 / 16, 0], atol=1e-6)
+
+
+UNTOLD = Model(exact_system(condition=Labels(3)), {}, SHAPE, name="untold")
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: PLAIN.batches(guidance_scale=2.0), "guidance_scale=2.0 needs a conditional model or a classifier"),
+        (lambda: UNTOLD.batches(guidance_scale=2.0), r"trained without its condition now and then: condition.drop=0.1"),
+        (
+            lambda: PLAIN.batches(classifier=replace(CLASSIFIER, shape=(4, 4, 1))),
+            r"judge was trained for \(4, 4, 1\), plain draws \(2, 2, 1\)",
+        ),
+        (
+            lambda: PLAIN.batches(classifier=replace(CLASSIFIER, system=replace(CLASSIFIER.system, process=VP()))),
+            r"judge was trained on VP\(.*\), plain on Flow\(\)",
+        ),
+        (
+            lambda: LABELLED.batches(
+                classifier=replace(CLASSIFIER, system=replace(CLASSIFIER.system, network=ExactClassifier(7)))
+            ),
+            "toy knows 3 classes, judge 7: they must be equal",
+        ),
+        (lambda: PROMPTED.batches(classifier=CLASSIFIER), "prompted is told prompts, judge labels: they cannot guide"),
+        (lambda: LABELLED.batches(threshold=2.0), "0 < quantile <= 1"),
+        (lambda: LABELLED.batches(interval=(2.0, 1.0), guidance_scale=2.0), "low < high"),
+        (lambda: LABELLED.batches(steps=0), "steps must be a whole number, at least 1, got 0"),
+        (lambda: LABELLED.batches(edit=vary(PLAIN, np.zeros((1, *SHAPE)), 2.0)), "strength must be .* got 2.0"),
+        (lambda: LABELLED.batches(edit=Edit(noise=np.zeros((1, 3)))), r"noise must be floats of shape \(16, 2, 2, 1\)"),
+    ],
+)
+def test_bad_calls_end_in_one_clear_error_at_once(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
+
+
+# --- from a run -----------------------------------------------------------------------------------------------------
+
+TRAINED = replace(
+    toy.config,
+    training=replace(
+        toy.config.training, steps=6, save_every=2, show_every=100, placing="jit", keep=3,
+        averages=(Ema(0.5), PowerEma(0.1), PowerEma(0.2)),
+    ),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "toy"
+    Experiment(TRAINED, folder).train()
+    return Experiment(TRAINED, folder)
+
+
+def states(run):
+    """What each checkpoint holds, read without the code in question."""
+    like = jax.tree.map(
+        lambda leaf: leaf.update(sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])), run.state_shapes
+    )
+    checkpoints = Checkpoints(run.folder / "checkpoints")
+    found = {step: checkpoints.restore(like, step) for step in checkpoints.steps}
+    checkpoints.close()
+    return found
+
+
+def untrained(config, folder):
+    """A run with its first state for a checkpoint."""
+    run = Experiment(config, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    run._keep_codec()
+    run._write_config()
+    checkpoints = Checkpoints(folder / "checkpoints", keep=1)
+    checkpoints.save(0, jax.jit(run._start, static_argnums=0)(run.shape, 0))
+    checkpoints.close()
+    return run
+
+
+def assert_equal(tree, other):
+    jax.tree.map(np.testing.assert_array_equal, tree, other)
+
+
+def test_a_model_is_loaded_as_it_was_trained(run, monkeypatch):
+    """Without its data."""
+    monkeypatch.setattr(Digits, "open", lambda self: pytest.fail("the data were opened"))
+    model, saved = load(run.folder), states(run)
+    assert sorted(saved) == [2, 4, 6]
+    assert (model.system, model.shape, model.image_shape) == (TRAINED.system, (8, 8, 1), (8, 8, 1))
+    assert model.classes == tuple("0123456789")
+    assert (model.codec, model.name) == (None, f"{run.folder} at step 6")
+    assert_equal(model.params, saved[6].ema[0])
+    assert_equal(load(run.folder, 2).params, saved[2].ema[0])
+    assert load(str(run.folder), 4).name == f"{run.folder} at step 4"
+
+
+def test_any_average_is_loaded(run):
+    saved = states(run)
+    assert_equal(load(run.folder, average=1).params, saved[6].ema[1])
+    assert_equal(load(run.folder, 4, average=2).params, saved[4].ema[2])
+    assert_equal(load(run.folder, 4, average=None).params, saved[4].params)
+    assert load(run.folder, average=1).name.endswith("at step 6, average 1")
+    assert load(run.folder, average=None).name.endswith("at step 6, its parameters")
+
+
+def test_an_average_of_a_width_comes_from_all_checkpoints_up_to_the_step(run):
+    saved = states(run)
+    known = load(run.folder, average=0.2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), known.params, saved[6].ema[2])
+    snapshots = [(width, at, saved[at].ema[i]) for at in (2, 4) for i, width in ((1, 0.1), (2, 0.2))]
+    step, params = parameters_of(run, 4, 0.15)
+    assert step == 4
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, averages.profile(0.15, 4, snapshots))
+    assert load(run.folder, 4, 0.15).name.endswith("at step 4, average 0.15")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"step": 3}, "has no checkpoint of step 3: it has 2, 4, 6"),
+        ({"step": 3, "average": 0.15}, "has no checkpoint of step 3: it has 2, 4, 6"),
+        ({"step": 1, "average": 0.15}, "has no checkpoint of step 1: it has 2, 4, 6"),
+        ({"average": 3}, r"has the averages 0 Ema\(.*\), 1 PowerEma\(.*\), 2 PowerEma\(.*\); got 3"),
+        ({"average": -1}, r"has the averages 0 Ema\(.*; got -1"),
+        ({"average": 0.3}, "the width of an average must be above 0 and below 0.28, got 0.3"),
+        ({"average": 0.0}, "the width of an average must be above 0"),
+    ],
+    ids=str,
+)
+def test_what_a_run_does_not_have_is_refused(options, says, run):
+    with pytest.raises(ValueError, match=says):
+        load(run.folder, **options)
+
+
+def test_it_draws_as_it_would_in_the_run(run):
+    model = load(run.folder)
+    x = model.sample(6, labels=["3", 7], guidance_scale=2.0, seed=1)
+    assert x.shape == (6, 8, 8, 1)
+    assert abs(x).max() <= 1
+    np.testing.assert_array_equal(model.sample([5], labels=[3, "7"], guidance_scale=2.0, seed=1)[0].shape, x[5].shape)
+    np.testing.assert_allclose(model.sample([5], labels=[3, "7"], guidance_scale=2.0, seed=1)[0], x[5], atol=1e-5)
+
+
+@pytest.mark.parametrize("opened", [load, load_classifier])
+def test_folders_without_a_run_or_checkpoint_are_refused(opened, tmp_path):
+    with pytest.raises(ValueError, match=r"is not the folder of a run: it has no config\.json"):
+        opened(tmp_path / "nothing")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("average", [0, None, 0.15])
+def test_a_run_without_a_checkpoint_is_refused(average, tmp_path):
+    run = Experiment(TRAINED, tmp_path)
+    run._write_config()
+    with pytest.raises(ValueError, match="has no checkpoint yet"):
+        load(tmp_path, average=average)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ValueError, match="has no checkpoint"):
+        load(tmp_path, average=average)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path, monkeypatch):
+    config = replace(TRAINED, training=replace(TRAINED.training, averages=(PowerEma(0.1),)))
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxdiff.checkpoint.fingerprint", lambda tree: fingerprint(tree) + 1)
+        folder = untrained(config, tmp_path).folder
+    for average in (0, None, 0.15):
+        with pytest.raises(ValueError, match=r"checkpoint .*/0 is not what was written: a file has changed"):
+            load(folder, average=average)
+
+
+# --- latent models and classifiers ----------------------------------------------------------------------------------
+
+TINY = Autoencoder(1, 2, 4, (1, 2), 1, attention=False, groups=2)
+
+
+def quick(system, **fields):
+    training = replace(TRAINED.training, averages=(Ema(0.5),))
+    return Config(system=system, data=Digits(), batch_size=16, augment=Augment(), training=training, **fields)
+
+
+@pytest.fixture(scope="module")
+def latent(tmp_path_factory):
+    """A latent model of 4x4x2, its autoencoder, and a classifier, none of them trained."""
+    folder = tmp_path_factory.mktemp("latent")
+    untrained(quick(Autoencoding(TINY)), folder / "autoencoder")
+    system = Diffusion(
+        MLP((8,)), process=Flow(), told=time, codec=str(folder / "autoencoder"), grid=grids.Uniform(), steps=2
+    )
+    untrained(quick(system), folder / "latent")
+    (folder / "autoencoder").rename(folder / "gone")  # a run has its own copy
+    return folder
+
+
+def test_a_latent_model_from_its_folder_to_images(latent, monkeypatch):
+    model, images = load(latent / "latent"), np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 1))
+    assert (model.shape, model.image_shape) == ((4, 4, 2), (8, 8, 1))
+    monkeypatch.setattr("jaxdiff.model.AT_ONCE", 2)
+    z = model.encoded(images)
+    np.testing.assert_allclose(z, jax.jit(model.codec.encode)(images), atol=1e-4)
+    drawn = model.sample(4, edit=vary(model, images[:2], 0.5))
+    z_t = 0.5 * z[[0, 1, 0, 1]] + 0.5 * np.stack([seed_noise(model, 0, i) for i in range(4)])  # then a single step
+    x_0 = jax.jit(jax.vmap(model.denoiser(), in_axes=(0, None)))(z_t, 0.5)
+    np.testing.assert_allclose(drawn, jax.jit(model.codec.decode)(x_0), atol=1e-4)
+    with pytest.raises(ValueError, match=r"takes images as floats in \[-1, 1\], of shape \(n, 8, 8, 1\), got float32"):
+        model.encoded(z)
+
+
+def test_what_is_no_diffusion_model_draws_nothing(latent):
+    with pytest.raises(ValueError, match="trained Autoencoding, which draws no images: give another --workdir"):
+        load(latent / "gone")
+    with pytest.raises(ValueError, match="trained Diffusion, no classifier"):
+        load_classifier(latent / "latent")
+
+
+def test_a_classifier_is_loaded_and_guides(tmp_path):
+    network = ClassifierNet(channels=4, multipliers=(1,), blocks=1, attention=(), groups=2, classes=10)
+    untrained(quick(Classification(network, Flow(), told=time)), tmp_path / "judge")
+    judge = load_classifier(tmp_path / "judge")
+    assert (judge.system.network, judge.shape, judge.name) == (network, (8, 8, 1), str(tmp_path / "judge"))
+    with pytest.raises(ValueError, match="trained Classification, which draws no images"):
+        load(tmp_path / "judge")
+    ten = Model(toy.config.system, {}, (8, 8, 1))
+    assert ten.denoiser(2.0, judge).denoise.log_prob.args[1] is judge.params
+
+
+def test_classes_are_those_of_the_data(run, tmp_path):
+    assert classes_of(run) == tuple("0123456789")
+    assert classes_of(Experiment(TRAINED, tmp_path)) == ()
+    (tmp_path / "data.json").write_text(json.dumps({"image": [8, 8, 1], "classes": None}))
+    assert classes_of(Experiment(TRAINED, tmp_path)) == ()
+    assert Path(run.folder / "data.json").exists()

@@ -1,0 +1,461 @@
+"""sample.py: what it draws, where it goes, and what is said of options that cannot be."""
+
+import dataclasses
+import inspect
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from PIL import Image
+from toy import config
+
+import sample
+from jaxdiff import drawing, grids, images, options, parallel, plan, samplers, sampling
+from jaxdiff.augment import Augment
+from jaxdiff.experiment import Experiment
+from jaxdiff.model import Model, load
+from jaxdiff.nets import MLP
+from jaxdiff.nets import Classifier as Network
+from jaxdiff.systems import Classification
+
+ROOT = Path(__file__).parent.parent
+SHORT = replace(config.training, placing="jit", steps=4, log_every=4, show_every=4, save_every=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs(tmp_path_factory):
+    """Compiled quickly, since they run for a few steps."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder of runs: a labelled model, one without labels, a classifier."""
+    folder = tmp_path_factory.mktemp("here")
+    system, augment = config.system, Augment()
+    labelled = replace(config, training=SHORT)
+    Experiment(labelled, folder / "runs" / "labelled").train()
+    plain = replace(system, network=MLP((16,)), condition=None)
+    Experiment(replace(labelled, system=plain), folder / "runs" / "plain").train()
+    network = Network(channels=8, multipliers=(1,), blocks=1, attention=(), groups=2, middle_attention=False)
+    classifier = Classification(network, process=system.process, told=system.told, shown=8)
+    Experiment(replace(labelled, system=classifier, augment=augment), folder / "runs" / "classifier").train()
+    return folder
+
+
+@pytest.fixture
+def command(runs, tmp_path, monkeypatch, capsys):
+    """sample.py's exit code and what it wrote, run in this process where the runs are."""
+    for path in (runs / "runs").iterdir():
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        (tmp_path / "runs" / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parallel, "prepare", lambda: None)
+
+    def of(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sample.py", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            code = sample.main()
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return of
+
+
+LABELLED = ("--workdir", "runs/labelled")
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+# --- what it draws --------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_is_that_of_the_model(command, tmp_path):
+    code, out, err = command(*LABELLED, "--labels", "3,7", "--per_label", 3, "--guidance_scale", 2, "--out", "a.png")
+    assert (code, out) == (0, "a.png\n")
+    assert err.startswith("6 images of runs/labelled at step 4: Euler(), 2 steps, guidance_scale=2, seed 0\n")
+    drawn = images.to_uint8(load("runs/labelled").sample(6, labels=[3, 7], guidance_scale=2.0))
+    rows = drawn[[0, 2, 4, 1, 3, 5]]
+    np.testing.assert_array_equal(pixels("a.png"), images.sheet(rows, columns=3, labels=["3", "7"]))
+
+
+def test_without_a_workdir_it_is_the_run_trained_last(command, tmp_path):
+    shutil.copytree("runs/plain", "runs/newer")
+    (tmp_path / "runs/newer/checkpoints/4").touch()
+    (tmp_path / "runs/newer/checkpoints").touch()
+    code, _, err = command("--num", 2)
+    assert code == 0
+    assert "2 images of runs/newer at step 4" in err
+    assert (tmp_path / "runs/newer/samples.png").exists()
+
+
+def test_first_continues_what_a_smaller_call_drew(command):
+    for name, flags in {"all": ("--num", 9), "some": ("--num", 4, "--first", 5)}.items():
+        assert command(*LABELLED, "--npz", f"{name}.npz", "--labels", "0-2", "--batch_size", 2, *flags)[0] == 0
+    everything, some = np.load("all.npz"), np.load("some.npz")
+    np.testing.assert_array_equal(some["arr_0"], everything["arr_0"][5:])
+    np.testing.assert_array_equal(some["arr_1"], everything["arr_1"][5:])
+    np.testing.assert_array_equal(everything["arr_1"], [0, 1, 2] * 3)
+    assert everything["arr_0"].dtype == np.uint8
+
+
+def test_a_checkpoint_and_an_average(command):
+    for flags, says in {
+        ("--checkpoint", 2): "at step 2:",
+        ("--average", 1): "at step 4, average 1:",
+        ("--average", "none"): "at step 4, its parameters:",
+        ("--average", 0.12): "at step 4, average 0.12:",
+    }.items():
+        code, _, err = command(*LABELLED, "--num", 2, *flags)
+        assert code == 0
+        assert says in err
+
+
+@pytest.mark.parametrize("name", options.SAMPLERS)
+def test_every_sampler_draws(name, command):
+    code, _, err = command(*LABELLED, "--num", 2, "--sampler", name, "--grid", "log_snr", "--out", "a.png")
+    if name == "adaptive_ode":
+        code, _, err = command(*LABELLED, "--num", 2, "--sampler", name, "--max_steps", 200, "--out", "a.png")
+    assert code == 0, err
+    assert f"{options.SAMPLERS[name]}(" in err
+
+
+def test_a_classifier_guides(command):
+    common = ("--num", 4, "--classifier", "runs/classifier", "--steps", 4)
+    drawn = {}
+    for workdir in ("plain", "labelled"):
+        for scale in (1, 5):
+            flags = ("--workdir", f"runs/{workdir}", "--guidance_scale", scale, "--npz", f"{workdir}{scale}.npz")
+            code, _, err = command(*flags, *common)
+            assert code == 0, err
+            assert f"guidance_scale={scale} by runs/classifier" in err
+            drawn[workdir, scale] = np.load(f"{workdir}{scale}.npz")
+    np.testing.assert_array_equal(drawn["plain", 1]["arr_1"], [0, 1, 2, 3])
+    assert (drawn["plain", 1]["arr_0"] != drawn["plain", 5]["arr_0"]).any()
+    assert (drawn["labelled", 1]["arr_0"] != drawn["labelled", 5]["arr_0"]).any()
+
+
+# --- the options ----------------------------------------------------------------------------------------------------
+
+
+def test_every_parameter_of_a_sampler_is_an_option_with_its_default():
+    known = {name: getattr(samplers, cls)() for name, cls in options.SAMPLERS.items()}
+    own = {field.name for s in known.values() for field in dataclasses.fields(s)}
+    assert own - {"predictor", "corrector", "rtol", "atol"} | {"tolerance"} == set(options.PARAMETERS)
+    for parameter, (_, text) in options.PARAMETERS.items():
+        field = "rtol" if parameter == "tolerance" else parameter
+        told = {name.strip() for name in text.partition(":")[0].split(",")}
+        has = {name: s for name, s in known.items() if hasattr(s, field)}
+        if hasattr(samplers.Langevin(), field):
+            has["predictor_corrector"] = known["predictor_corrector"].corrector
+        assert told == set(has), parameter
+        for each in has.values():
+            default = getattr(each, field)
+            assert f"{default:g}" in text.replace("1e-5", "1e-05"), (parameter, default)
+
+
+def test_every_sampler_and_grid_has_a_name():
+    def classes(module, base):
+        found = (c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__)
+        return {c.__name__ for c in found if issubclass(c, base) and c is not base and not c.__name__.startswith("_")}
+
+    assert classes(samplers, samplers.Sampler) - {"Resampling"} == set(options.SAMPLERS.values())
+    assert classes(grids, object) - {"Grid"} == set(options.GRIDS.values())
+
+
+def test_help_answers_within_half_a_second():
+    begin = time.perf_counter()
+    told = subprocess.run([sys.executable, "sample.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - begin
+    heavy = [sys.executable, "-X", "importtime", "sample.py", "--help"]
+    imported = subprocess.run(heavy, cwd=ROOT, capture_output=True, text=True, check=True).stderr
+    assert not any(f" {name}\n" in imported for name in ("jax", "numpy", "flax", "matplotlib", "PIL"))
+    assert seconds < 5, "half a second alone on a machine; several tests may run at once"
+    for group in ("which model", "what", "how", "guidance", "editing", "out"):
+        assert f"\n{group}:" in told.stdout
+
+
+def test_parameters_change_the_config_s_own_sampler():
+    def sampler(*flags, default=samplers.DDIM()):
+        return plan.sampler_of(options.parsed([*map(str, flags)]), default)
+
+    assert sampler("--eta", 0.5) == samplers.DDIM(eta=0.5)
+    assert sampler("--sampler", "unipc", "--order", 3) == samplers.UniPC(3)
+    assert sampler("--sampler", "adaptive_ode", "--tolerance", 1e-3) == samplers.AdaptiveODE(1e-3, 1e-3)
+    corrected = sampler("--snr", 0.2, default=samplers.PredictorCorrector())
+    assert corrected == samplers.PredictorCorrector(corrector=samplers.Langevin(0.2))
+    resampled = sampler("--init", "x", "--mask", "x", "--resample", 3, "--sampler", "ddpm", "--noise", 0)
+    assert resampled == samplers.Resampling(samplers.DDPM(noise=0.0), 3)
+    chosen = plan.grid_of(options.parsed(["--grid", "karras", "--rho", "3"]))
+    assert chosen == grids.Karras(rho=3.0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--num", "0"], "--num: must be a whole number, at least 1, got '0'"),
+        (["--num", "-3"], "at least 1"),
+        (["--num", "1e3"], "at least 1"),
+        (["--seed", "-1"], "at least 0"),
+        (["--eta", "7"], "--eta: must be from 0 to 1"),
+        (["--guidance_scale", "nan"], "--guidance_scale: must be a number"),
+        (["--guidance_scale", "inf"], "--guidance_scale: must be a number"),
+        (["--sampler", "ddp"], "invalid choice: 'ddp'"),
+        (["--nmu", "3"], "unrecognized arguments: --nmu"),
+        (["--labels", "3", "--prompt", "a cat"], "--labels and --prompt contradict each other"),
+        (["--num", "3", "--per_label", "3"], "contradict"),
+        (["--workdir", "a", "--from_diffusers", "b"], "contradict"),
+        (["--mask", "a.png"], "--mask needs --init"),
+        (["--init", "a.png", "--mask", "a.png", "--strength", "0.5"], "--strength and --mask contradict"),
+        (["--was", "3"], "--was needs --invert or --interpolate"),
+        (["--resample", "3"], "--resample needs --mask or --outpaint"),
+        (["--export", "a", "--npz", "b.npz"], "--export and --npz contradict"),
+    ],
+)
+def test_what_cannot_be_is_said_at_once(flags, says, command):
+    code, out, err = command(*flags)
+    assert code == 2
+    assert says in err
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--workdir", "runs/none"], "runs/none is not the folder of a run"),
+        (["--workdir", "runs/classifier"], "trained Classification, which draws no images"),
+        (["--labels", "12"], "knows the labels 0 to 9; got 12"),
+        (["--labels", "9-8"], "knows the labels|--labels must be"),
+        (["--labels", "cat"], "knows the labels 0 to 9; got cat"),
+        (["--prompt", "a cat"], "knows no prompts: leave out --prompt"),
+        (["--workdir", "runs/plain", "--labels", "3"], "knows no labels: leave out --labels"),
+        (["--workdir", "runs/plain", "--guidance_scale", "3"], "needs a conditional model or a classifier"),
+        (["--workdir", "runs/plain", "--guidance_rescale", "0.5"], "told nothing that could guide it"),
+        (["--classifier", "runs/plain"], "runs/plain trained Diffusion, no classifier"),
+        (["--classifier", "runs/none"], "runs/none is not the folder of a run"),
+        (["--checkpoint", "3"], "has no checkpoint of step 3: it has 2, 4"),
+        (["--average", "2"], "has the averages 0 Ema"),
+        (["--average", "much"], "--average must be a number such as 0"),
+        (["--average", "0.5"], "above 0 and below 0.28"),
+        (["--churn", "3"], "--churn does not apply to Euler(): it belongs to --sampler edm"),
+        (["--sampler", "unipc", "--order", "7"], "order 1, 2 or 3"),
+        (["--grid", "trailing"], "walks the entries of a table"),
+        (["--grid", "uniform", "--rho", "3"], "--rho belongs to --grid karras"),
+        (["--sampler", "adaptive_ode", "--steps", "9"], "finds its own steps"),
+        (["--guidance_interval", "3", "1", "--guidance_scale", "2"], "low < high"),
+        (["--first", "4294967290", "--num", "100"], "numbered below 2^32"),
+        (["--out", "a.jpg"], "--out must end in .png"),
+        (["--out", "digit.png/a.png"], "digit.png/a.png cannot be written: give another --out"),
+        (["--npz", "a.zip"], "ends in .npz"),
+        (["--init", "none.png"], "none.png cannot be read as an image: No such file"),
+        (["--init", "broken.png"], "broken.png cannot be read as an image"),
+        (["--init", "large.png"], "large.png is 30x20, the model draws 8x8: --resize fits it"),
+        (["--init", "digit.png", "--mask", "large.png"], "large.png is 30x20"),
+        (["--init", "digit.png", "--mask", "digit.png", "digit.png"], "--mask must be one"),
+        (["--init", "digit.png", "--upscale", "3"], "--upscale must divide 8x8"),
+        (["--init", "digit.png", "--colorize"], "a model of colour images"),
+        (["--init", "digit.png", "--outpaint", "1,2"], "--outpaint takes pixels"),
+        (["--init", "digit.png", "--strength", "0"], "strength must be above 0"),
+        (["--interpolate", "3"], "--interpolate takes two seeds"),
+        (["--init", "digit.png", "--interpolate"], "between two images"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_said_in_one_line(flags, says, command, tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("digit.png")
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save("large.png")
+    Path("broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = command(*(() if "--workdir" in flags else LABELLED), *flags)
+    assert code == 2, err
+    assert any(each in err for each in says.split("|")), err
+    assert err.count("\n") == 1, err
+    assert err.startswith("sample.py: ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_without_runs_says_how_to_make_one(command, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    code, _, err = command()
+    assert (code, err.count("\n")) == (2, 1)
+    assert "python train.py --config configs/digits.py makes one" in err
+
+
+def test_a_damaged_checkpoint_is_named(command, tmp_path):
+    shutil.copytree("runs/labelled", "runs/damaged")
+    for path in (tmp_path / "runs/damaged/checkpoints/4").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    code, _, err = command("--workdir", "runs/damaged")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "checkpoints/4 cannot be read" in err
+
+
+# --- where it goes --------------------------------------------------------------------------------------------------
+
+
+def test_single_images_are_those_of_the_npz(command, tmp_path):
+    assert command(*LABELLED, "--num", 5, "--npz", "a.npz", "--singles", "each", "--first", 3)[0] == 0
+    stored = np.load("a.npz")["arr_0"]
+    for i, image in enumerate(stored):
+        np.testing.assert_array_equal(pixels(f"each/{i + 3:06}.png").reshape(8, 8, -1)[..., :1], image)
+
+
+def interrupted_after(batches, monkeypatch):
+    """Ctrl-C comes when so many batches are drawn."""
+    whole = sampling.batches
+
+    def some(*arguments, **kwargs):
+        for number, batch in enumerate(whole(*arguments, **kwargs)):
+            if number == batches:
+                raise KeyboardInterrupt
+            yield batch
+
+    monkeypatch.setattr(sampling, "batches", some)
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(command, monkeypatch):
+    call = (*LABELLED, "--num", 30, "--batch_size", 8, "--npz", "a.npz", "--singles", "each", "--out", "a.png")
+    with monkeypatch.context() as patched:
+        interrupted_after(2, patched)
+        code, out, err = command(*call)
+    assert code == 130
+    assert "stopped at 16 of 30 images; the same command goes on" in err
+    assert "a.npz" not in out
+    code, _, err = command(*call)
+    assert code == 0
+    assert "16 of them are there already" in err
+    assert command(*LABELLED, "--num", 30, "--npz", "b.npz", "--out", "b.png")[0] == 0
+    np.testing.assert_array_equal(np.load("a.npz")["arr_0"], np.load("b.npz")["arr_0"])
+    np.testing.assert_array_equal(pixels("a.png"), pixels("b.png"))
+
+
+def test_another_call_does_not_go_on_with_what_is_there(command, monkeypatch):
+    call = (*LABELLED, "--num", 30, "--batch_size", 8, "--npz", "a.npz")
+    with monkeypatch.context() as patched:
+        interrupted_after(2, patched)
+        command(*call)
+    for other in (("--seed", 1), ("--guidance_scale", 3), ("--steps", 1), ("--checkpoint", 2), ("--labels", "3")):
+        code, _, err = command(*call, *other)
+        assert (code, err.splitlines()[-1].startswith("sample.py: a.npz.part")) == (2, True), err
+
+
+def test_too_little_memory_halves_the_batch(command, monkeypatch):
+    whole, sizes = Model.batches, []
+
+    def small(self, *arguments, batch_size, **kwargs):
+        sizes.append(batch_size)
+        if batch_size > 4:
+            raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return whole(self, *arguments, batch_size=batch_size, **kwargs)
+
+    monkeypatch.setattr(Model, "batches", small)
+    code, _, err = command(*LABELLED, "--num", 12, "--out", "a.png")
+    assert code == 0
+    assert sizes == [12, 6, 3]
+    assert "too little memory: going on with 3 images at a time" in err
+    code, _, err = command(*LABELLED, "--num", 12, "--batch_size", 8, "--out", "a.png")
+    assert code == 2
+    assert "the device has too little memory: try --batch_size 1" in err
+
+
+def test_a_trajectory_ends_in_the_image(command, monkeypatch):
+    seen = []
+    monkeypatch.setattr(drawing.output, "gif", lambda path, frames: seen.append((path, frames)))
+    code, out, _ = command(*LABELLED, "--num", 3, "--steps", 5, "--trajectory", "--out", "a.png", "--npz", "a.npz")
+    assert code == 0
+    assert out.split() == ["a.png", "a_trajectory.png", "a_trajectory.gif", "a.npz"]
+    ((_, frames),) = seen
+    assert len(frames) == 5
+    stored = np.load("a.npz")["arr_0"]
+    np.testing.assert_array_equal(frames[-1], images.sheet(np.concatenate([stored, stored]), columns=3))
+    assert (frames[0] != frames[-1]).any()
+
+
+def test_all_is_shown_if_asked(command, monkeypatch):
+    opened = []
+    monkeypatch.setattr(drawing.webbrowser, "open", opened.append)
+    command(*LABELLED, "--num", 2, "--out", "a.png")
+    assert opened == []
+    command(*LABELLED, "--num", 2, "--out", "a.png", "--open")
+    assert opened == [Path("a.png").absolute().as_uri()]
+
+
+# --- editing --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def digit(tmp_path):
+    x, y = np.mgrid[:8, :8]
+    Image.fromarray(((x * 8 + y) * 4).astype(np.uint8)).save(tmp_path / "digit.png")
+    Image.fromarray(np.where(x < 4, 0, 255).astype(np.uint8)).save(tmp_path / "mask.png")
+    return pixels(tmp_path / "digit.png")
+
+
+def test_a_given_image_stands_before_what_came_of_it(command, digit):
+    assert command(*LABELLED, "--init", "digit.png", "--labels", "1,2", "--per_label", 2, "--out", "a.png")[0] == 0
+    sheet, blank = pixels("a.png"), images.sheet(np.full((6, 8, 8, 1), 255, np.uint8), columns=3, labels=["1", "2"])
+    assert sheet.shape == blank.shape
+    left = sheet.shape[1] - (2 + 3 * 66)
+    tile = sheet[2 : 2 + 64 : 8, left + 2 : left + 66 : 8, 0]
+    np.testing.assert_array_equal(tile, digit)
+
+
+def test_what_is_not_masked_stays(command, digit):
+    call = ("--init", "digit.png", "--mask", "mask.png", "--labels", "5", "--num", 4, "--npz", "a.npz")
+    assert command(*LABELLED, *call, "--sampler", "ddpm", "--resample", 2, "--steps", 3)[0] == 0
+    drawn = np.load("a.npz")["arr_0"]
+    np.testing.assert_array_equal(drawn[:, :4, :, 0], np.broadcast_to(digit[:4], (4, 4, 8)))
+    assert (drawn[:, 4:, :, 0] != digit[4:]).any()
+
+
+def test_outpainting_keeps_the_image_in_its_place(command, digit):
+    assert command(*LABELLED, "--init", "digit.png", "--outpaint", "0,2,5,0", "--labels", 3, "--out", "a.png")[0] == 0
+    sheet = pixels("a.png")
+    height, width = 10, 13
+    scale = round(64 / height)
+    assert sheet.shape[:2] == (height * scale + 4, width * scale + 4)
+    inner = sheet[2 + 2 * scale : 2 + 10 * scale : scale, 2 : 2 + 8 * scale : scale, 0]
+    np.testing.assert_array_equal(inner, digit)
+
+
+def test_interpolation_begins_and_ends_with_the_two_seeds(command):
+    assert command(*LABELLED, "--interpolate", "3,7", "--labels", "2", "--num", 5, "--npz", "a.npz")[0] == 0
+    between = np.load("a.npz")["arr_0"]
+    assert len(between) == 5
+    for seed, place in ((3, 0), (7, -1)):
+        command(*LABELLED, "--seed", seed, "--labels", "2", "--num", 1, "--npz", f"{seed}.npz")
+        np.testing.assert_allclose(between[place].astype(int), np.load(f"{seed}.npz")["arr_0"][0], atol=1)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--invert", "--labels", "8", "--was", "3", "--grid", "log_snr", "--steps", "4"),
+        ("--upscale", "2", "--labels", "8"),
+        ("--strength", "0.5"),
+        ("--resize",),
+    ],
+    ids=str,
+)
+def test_other_edits_draw(flags, command, digit):
+    code, out, err = command(*LABELLED, "--init", "digit.png", *flags, "--out", "a.png")
+    assert code == 0, err
+    assert out == "a.png\n"
