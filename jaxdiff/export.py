@@ -7,12 +7,13 @@ code in it is to be trusted like any program.
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, UInt8
 
@@ -22,6 +23,7 @@ from jaxdiff.conditions import Prompts
 from jaxdiff.denoise import Denoiser
 from jaxdiff.grids import Grid
 from jaxdiff.model import Classifier, Model
+from jaxdiff.nets.autoencoder import Codec
 from jaxdiff.nets.layers import for_any_machine
 from jaxdiff.nets.text import BEGIN, FIRST, NOTHING, UNKNOWN, Words
 from jaxdiff.samplers import Sampler
@@ -48,42 +50,42 @@ def export(
     (int32 [n]), tokens (int32 [n, length]) or nothing. It gives images, uint8 [n, height, width, channels]. Image i of
     a seed is what `model.sample` draws, up to rounding, in any batch.
     """
-    for platform in platforms:
-        require(platform in PLATFORMS, f"platforms among {', '.join(PLATFORMS)}", platform)
+    known = len(platforms) > 0 and all(platform in PLATFORMS for platform in platforms)
+    require(known, f"one or more platforms of {', '.join(PLATFORMS)}", platforms)
     _check_place(path)
-    denoiser = model.denoiser(classifier=classifier, **guidance) if denoiser is None else denoiser
     draw = sampling.program(
-        denoiser,
+        model.denoiser(classifier=classifier, **guidance) if denoiser is None else denoiser,
         model.system.process,
         model.system.sampler if sampler is None else sampler,
         model.times(steps, grid),
         shape=model.shape,
     )
     told, texts = model.choices(classifier=classifier)
-    (n,) = jax.export.symbolic_shape("n")
-    inputs = [jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((n,), jnp.uint32)]
-    if told is not None:
-        inputs.append(jax.ShapeDtypeStruct((n, *told.shape[1:]), told.dtype))
-    with for_any_machine(), _nameless():
-        exported = jax.export.export(_images(model, draw), platforms=platforms)(*inputs)
-    size = len(exported.mlir_module_serialized)
-    require(size < MOST, f"a model of less than {MOST / 1e9:.1f} GB to export", f"{size / 1e9:.1f} GB")
-    _write(path, bytes(exported.serialize()))
+    content = _content(draw, model.codec, told, platforms)
+    with _told_in_a_line(path):
+        files.write(path, content)
     return _example(model, path, told, texts)
 
 
-def _images(model: Model, draw: Any) -> Any:
-    """The function that is exported."""
-    given = jax.device_get((draw, model.codec))  # on whatever devices it was
+def _content(draw: Callable[..., Array], codec: Codec | None, told: Any, platforms: Sequence[str]) -> bytes:
+    """Of the file, given what one image or another could be told."""
+    draw, codec = jax.device_get((draw, codec))  # from whatever devices they are on
+    _check_size(sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(draw)))
 
     @jax.jit
     def images(seed: Array, indices: Array, *told: Array) -> UInt8[Array, "n h w c"]:
-        # without the barrier what can be computed of weights alone would be, at length, and kept beside them
-        draw, codec = jax.tree.map(lax.optimization_barrier, given)
-        x = draw(seed, indices, *told)
-        return _to_uint8(x if codec is None else codec.decode(x))
+        # weights as if they were not known: else XLA computes what it can of them, at length, and keeps that as well
+        drawn, decoder = jax.tree.map(lax.optimization_barrier, (draw, codec))
+        x = drawn(seed, indices, *told)
+        return _to_uint8(x if decoder is None else decoder.decode(x))
 
-    return images
+    (n,) = jax.export.symbolic_shape("n")
+    inputs = [jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((n,), jnp.uint32)]
+    inputs += [] if told is None else [jax.ShapeDtypeStruct((n, *told.shape[1:]), told.dtype)]
+    with for_any_machine(), _nameless():
+        exported = jax.export.export(images, platforms=platforms)(*inputs)
+    _check_size(len(exported.mlir_module_serialized))
+    return bytes(exported.serialize())
 
 
 def _to_uint8(x: Array) -> Array:
@@ -104,6 +106,10 @@ def _nameless() -> Iterator[None]:
         jax.config.update(name, before)
 
 
+def _check_size(size: int) -> None:
+    require(size < MOST, f"a model of less than {MOST / 1e9:.1f} GB to export", f"{size / 1e9:.1f} GB")
+
+
 def _check_place(path: Path) -> None:
     if path.exists():
         raise ValueError(f"{path} exists already: name another, or remove it")
@@ -111,11 +117,6 @@ def _check_place(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(None, "Permission denied")
-
-
-def _write(path: Path, content: bytes) -> None:
-    with _told_in_a_line(path):
-        files.write(path, content)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,14 @@
 """Every test runs on eight fake CPU devices, and silent broadcasting between ranks is an error."""
 
 import os
+from collections.abc import Iterator
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 _compiled: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(
@@ -18,6 +20,17 @@ jax.monitoring.register_event_duration_secs_listener(
 def compiled() -> list[str]:
     """One entry for each program that XLA has compiled so far."""
     return _compiled
+
+
+@pytest.fixture(scope="module")
+def compiled_quickly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For tests that compile much and run little: with few optimisations, and equal programs but once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
 
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

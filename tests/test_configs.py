@@ -4,10 +4,8 @@ import functools
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from jaxdiff import config as configs
@@ -19,6 +17,7 @@ from jaxdiff.nets import MLP, Autoencoder, DiT, Prompted, SmallUNet
 from jaxdiff.process import Discrete, LinearBetas
 from jaxdiff.systems import Diffusion
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 
@@ -66,17 +65,6 @@ def pictures(tmp_path_factory):
         for i in range(2):
             Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / name / f"{i}.png")
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory):
-    """Compiled quickly, since they run for two steps; configs that differ in their data alone are one program."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -27,6 +27,7 @@ from jaxdiff.nets import Classifier as ClassifierNet
 from jaxdiff.process import VP, Flow
 from jaxdiff.systems import Autoencoding, Classification, Diffusion
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 SHAPE, NAMES = (2, 2, 1), ("cat", "dog", "ship")
 LABELLED = Model(exact_system(condition=Labels(3, drop=0.1)), {}, SHAPE, classes=NAMES, name="toy")
 PLAIN = Model(exact_system(), {}, SHAPE, name="plain")
@@ -34,13 +35,6 @@ PROMPTED = Model(
     exact_system(condition=Prompts(Bytes(8), shown=("a cat", "a dog"), drop=0.1)), {}, SHAPE, name="prompted"
 )
 CLASSIFIER = Classifier(Classification(ExactClassifier(), Flow(), told=time), {}, SHAPE, "judge")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 # --- what it is told ------------------------------------------------------------------------------------------------
@@ -314,7 +308,7 @@ def test_an_average_of_a_width_comes_from_all_checkpoints_up_to_the_step(run):
     snapshots = [(width, at, saved[at].ema[i]) for at in (2, 4) for i, width in ((1, 0.1), (2, 0.2))]
     step, params = parameters_of(run, 4, 0.15)
     assert step == 4
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, averages.profile(0.15, 4, snapshots))
+    assert_equal(params, averages.profile(0.15, 4, snapshots))
     assert load(run.folder, 4, 0.15).name.endswith("at step 4, average 0.15")
 
 

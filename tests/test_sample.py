@@ -9,10 +9,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 from toy import config
 
@@ -25,19 +23,9 @@ from jaxdiff.nets import MLP
 from jaxdiff.nets import Classifier as Network
 from jaxdiff.systems import Classification
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 ROOT = Path(__file__).parent.parent
 SHORT = replace(config.training, placing="jit", steps=4, log_every=4, show_every=4, save_every=2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory):
-    """Compiled quickly, since they run for a few steps."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
