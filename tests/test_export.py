@@ -1,5 +1,6 @@
 """Exported samplers: they draw the same images where there is no jaxdiff, on any platform, in batches of any size."""
 
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from jaxdiff.model import Classifier, Model
 from jaxdiff.nets import MLP, Bytes, Prompted, TextEncoder, UNet, Words
 from jaxdiff.systems import Classification, Diffusion
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 README = Path(__file__).parent.parent / "README.md"
 SHAPE = (8, 8, 1)
 LABELS = Labels(10, drop=0.1)
@@ -39,7 +41,8 @@ def random(init, seed=0):
     generator = np.random.default_rng(seed)
 
     def draw(leaf):
-        return generator.standard_normal(leaf.shape, np.float32) / np.sqrt(np.prod(leaf.shape[:-1])).astype(np.float32)
+        deviation = 0.3 if leaf.ndim < 2 else np.prod(leaf.shape[:-1]) ** -0.5
+        return generator.normal(0, deviation, leaf.shape).astype(np.float32)
 
     return jax.tree.map(draw, jax.eval_shape(init))
 
@@ -51,7 +54,7 @@ def a_model(network, condition=None, shape=SHAPE, **manner):
 
 def of_prompts(tokens):
     network = Prompted(UNet(**SMALL, text=True), TextEncoder(tokens.count, width=16, depth=1))
-    return a_model(network, Prompts(tokens, drop=0.1, shown=('the "ö"', "a cat, a dog", "")), guidance_scale=2.0)
+    return a_model(network, Prompts(tokens, drop=0.1, shown=('the "ö"', "a cat, a dog", "")), guidance_scale=8.0)
 
 
 def of_latents():
@@ -81,7 +84,7 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, models):
+def folder(tmp_path_factory, compiled_quickly, models):
     """Each model exported, and what their programs draw in a process that knows no jaxdiff."""
     folder, elsewhere = tmp_path_factory.mktemp("exported"), tmp_path_factory.mktemp("elsewhere")
     for name, model in models.items():
@@ -93,7 +96,8 @@ def folder(tmp_path_factory, models):
         assert '"images.npy"' in program
         program = program.replace("arange(10,", f"arange({count},")
         programs.append(program.replace('"images.npy"', repr(str(folder / f"{name}{count}.npy"))))
-    subprocess.run([sys.executable, "-I", "-c", "\n".join(programs)], cwd=elsewhere, check=True)
+    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    subprocess.run([sys.executable, "-I", "-c", "\n".join(programs)], cwd=elsewhere, env=environment, check=True)
     return folder
 
 
@@ -107,8 +111,8 @@ def test_the_program_draws_the_same_images_without_jaxdiff(folder, models, name,
 def assert_same(drawn, own, atol=1):
     assert drawn.shape == own.shape
     np.testing.assert_allclose(drawn.astype(int), own.astype(int), atol=atol)
-    assert own.std() > 20
-    assert np.abs(own[1:].astype(int) - own[:-1]).max((1, 2, 3)).min() > 20  # no two are alike
+    assert own.std() > 10
+    assert np.abs(own[1:].astype(int) - own[:-1]).max((1, 2, 3)).min() > 10  # no two are alike
 
 
 NUMBERS = [4, 2, 1_000_000]
@@ -122,7 +126,7 @@ def drawn_from(path, *labels):
 
 def test_seeds_numbers_and_labels_are_given(folder, models):
     drawn = drawn_from(folder / "digits.jaxdiff", 6, 1, 6)
-    assert_same(drawn, to_uint8(models["digits"].sample(NUMBERS, labels=[1, 6, 6, 1, 6], seed=7))[[0, 1, 2]])
+    assert_same(drawn, to_uint8(models["digits"].sample(NUMBERS, labels=[9, 6, 1], seed=7)))
 
 
 def test_it_is_for_every_platform_and_any_batch(folder):
@@ -159,16 +163,16 @@ def test_it_names_no_file_of_this_machine_and_is_the_same_each_time(folder, mode
 
 def test_a_unet_in_half_precision_is_exported_on_a_gpu_too(tmp_path, monkeypatch):
     """There attention is cuDNN's, which not every machine has: the file does without."""
-    model = a_model(UNet(**SMALL, classes=10, dtype="bfloat16"), LABELS, (16, 16, 3))
-    own = to_uint8(model.sample([4, 2, 1_000_000], labels=[1, 2, 3], seed=7))
+    model = a_model(UNet(**SMALL, classes=10, dtype="bfloat16"), LABELS)
+    own = to_uint8(model.sample(NUMBERS, labels=[9, 6, 1], seed=7))
     with monkeypatch.context() as on_a_gpu:
         on_a_gpu.setattr(jax, "default_backend", lambda: "gpu")
         export(model, tmp_path / "unet")
-    assert_same(drawn_from(tmp_path / "unet", model, np.array([2, 3, 2], np.int32)), own)
+    assert_same(drawn_from(tmp_path / "unet", 6, 1, 6), own, atol=16)  # rounding
 
 
 def a_classifier():
-    network = nets.Classifier(channels=8, multipliers=(1,), blocks=1, attention=())
+    network = nets.Classifier(channels=4, multipliers=(1,), blocks=1, attention=())
     system = Classification(network, process=process.VP(), told=denoise.time)
     return Classifier(system, random(lambda: system.start(jax.random.key(0), SHAPE)), SHAPE)
 
@@ -178,8 +182,8 @@ def a_classifier():
     [
         {"sampler": samplers.AdaptiveODE(1e-3, 1e-3), "steps": 1, "grid": grids.Uniform(first=1.0)},
         {"sampler": samplers.UniPC(3), "steps": 4, "guidance_scale": 3.0, "interval": (0.1, 3.0), "rescale": 0.5},
-        {"sampler": samplers.PredictorCorrector(), "threshold": 0.9},
-        {"sampler": samplers.EDM(churn=4.0), "guidance_scale": 4.0, "classifier": a_classifier()},
+        {"sampler": samplers.EDM(churn=4.0), "threshold": 0.9, "grid": grids.Karras()},
+        {"sampler": samplers.DDIM(), "guidance_scale": 4.0, "classifier": a_classifier()},
         {"denoiser": lambda x, t, label: 0.1 * label * jnp.tanh(x)},
     ],
     ids=lambda options: "-".join(options),
@@ -187,20 +191,19 @@ def a_classifier():
 def test_it_is_walked_as_the_model_is(models, tmp_path, options):
     model = models["nothing" if "classifier" in options else "digits"]
     export(model, tmp_path / "it", **options)
-    own = model.sample([4, 2, 1_000_000], labels=[0, 8, 3], seed=7, **options)
-    drawn = drawn_from(tmp_path / "it", model, np.array([8, 3, 8], np.int32))
-    assert_same(drawn, to_uint8(own))
-    plain = to_uint8(models["digits"].sample([4, 2, 1_000_000], labels=[0, 8, 3], seed=7))
-    assert np.abs(drawn.astype(int) - plain).max() > 5  # each option matters
+    drawn = drawn_from(tmp_path / "it", 6, 1, 6)
+    assert_same(drawn, to_uint8(model.sample(NUMBERS, labels=[9, 6, 1], seed=7, **options)))
+    plain = to_uint8(models["digits"].sample(NUMBERS, labels=[9, 6, 1], seed=7))
+    assert np.abs(drawn.astype(int) - plain).max() > 5  # the options matter
 
 
 def test_what_is_not_a_number_is_black(models, tmp_path):
     def broken(x, t, label):
-        return jnp.where(label == 0, jnp.nan, jnp.where(label == 1, jnp.inf, -jnp.inf)) + x
+        return jnp.where(label == 1, jnp.nan, 1.0) + 0 * x
 
-    export(models["digits"], tmp_path / "it", denoiser=broken, sampler=samplers.DDIM(), steps=1)
-    drawn = drawn_from(tmp_path / "it", models["digits"], np.array([0, 1, 2], np.int32))
-    assert [set(image.ravel()) for image in drawn] == [{0}, {255}, {0}]
+    export(models["digits"], tmp_path / "it", denoiser=broken)
+    drawn = drawn_from(tmp_path / "it", 0, 1, 2)
+    assert [set(image.ravel().tolist()) for image in drawn] == [{255}, {0}, {255}]
 
 
 def test_what_is_wrong_is_refused(models, tmp_path, monkeypatch):
@@ -208,19 +211,28 @@ def test_what_is_wrong_is_refused(models, tmp_path, monkeypatch):
     (tmp_path / "there").write_text("mine")
     with pytest.raises(ValueError, match="there exists already: name another, or remove it"):
         export(model, tmp_path / "there")
-    with pytest.raises(ValueError, match="it cannot be written .*: name another"):
+    with pytest.raises(ValueError, match=r"it cannot be written .*: name another"):
         export(model, tmp_path / "there" / "it")
     for platforms in (["cpu", "gpu"], (), "cpu"):
         with pytest.raises(ValueError, match="platforms of cpu, cuda, rocm, tpu, got"):
             export(model, tmp_path / "it", platforms=platforms)
-    with pytest.raises(ValueError, match="guidance_scale=2.0 needs a conditional model"):
+    with pytest.raises(ValueError, match=r"guidance_scale=2.0 needs a conditional model"):
         export(model, tmp_path / "it", guidance_scale=2.0)
-    for limit in (1000, 100_000):  # of the weights, of all
-        monkeypatch.setattr(exporting, "MOST", limit)
-        with pytest.raises(ValueError, match="less than .* GB"):
-            export(model, tmp_path / "it")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
     assert (tmp_path / "there").read_text() == "mine"
+
+
+def test_what_is_too_large_is_refused_before_the_work_if_it_can_be(models, tmp_path, monkeypatch):
+    model = models["nothing"]
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
+    monkeypatch.setattr(exporting, "MOST", weights + 1000)
+    with pytest.raises(ValueError, match=r"less than .* GB"):
+        export(model, tmp_path / "it")
+    monkeypatch.setattr(exporting, "MOST", weights - 1000)
+    monkeypatch.delattr(jax.export, "export")
+    with pytest.raises(ValueError, match=r"less than .* GB"):
+        export(model, tmp_path / "it")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_without_permission_is_refused_at_once(models, tmp_path, monkeypatch):
