@@ -31,7 +31,7 @@ Samplings = dict[str, Callable[[], Any]]
 
 
 def model(classes: int | None = None) -> Any:
-    """DDPM's UNet as it is initialised: what it draws is noise, at the usual cost."""
+    """DDPM's UNet, every parameter 0.02: it draws nothing to look at, at the usual cost."""
     import jax
     import jax.numpy as jnp
 

@@ -24,11 +24,11 @@ def run(name: str, action: Callable[[], int], without_memory: str, stopped: str)
     """The exit code of an action. $JAXDIFF_TRACEBACK shows where an error comes from."""
     try:
         return action()
-    except (ValueError, OSError, RuntimeError) as error:
-        exhausted = MEMORY in str(error)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        exhausted = MEMORY in str(error) or isinstance(error, MemoryError)
         if os.environ.get("JAXDIFF_TRACEBACK") or (isinstance(error, RuntimeError) and not exhausted):
             raise
-        full = f"the device has too little memory: {without_memory}"
+        full = f"there is too little memory: {without_memory}"
         print(f"{name}: {full if exhausted else ' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

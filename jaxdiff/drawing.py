@@ -9,6 +9,7 @@ import webbrowser
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -16,8 +17,9 @@ from tqdm import tqdm
 from jaxdiff import editing, export, images, output
 from jaxdiff.checkpoint import fingerprint
 from jaxdiff.command import MEMORY
-from jaxdiff.plan import Plan, folder_of, given_images, planned
+from jaxdiff.plan import Plan, given_images, newest, planned
 from jaxdiff.sampling import Progress
+from jaxdiff.systems import laid_out
 
 IN_PICTURE = 1000  # images; what is beyond is not in it
 FRAMES, FOLLOWED = 24, 8  # of a trajectory, and of how many images
@@ -25,26 +27,25 @@ FRAMES, FOLLOWED = 24, 8  # of a trajectory, and of how many images
 
 def draw(o: Namespace) -> int:
     """Draws as the options say; the exit code."""
+    if o.from_diffusers is None and o.workdir is None:
+        o.workdir = newest(Path("runs"))
+    path = (o.workdir or Path()) / "samples.png" if o.out is None else o.out
+    check_places(o, path)
     plan = planned(o)
     if o.export is not None:
         print(exported(plan, o.export))
         return 0
-    path = (Path() if o.from_diffusers is not None else folder_of(o)) / "samples.png" if o.out is None else o.out
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"--out must end in .png, got {path}: --npz and --singles write other forms")
-    writable(path)
     if o.outpaint is not None:
-        show(path, images.sheet(outpainted(plan, o)), o.open)
+        show(path, outpainted(plan, o), o.open)
         return 0
     first, count = o.first or 0, count_of(plan, o)
     if first + count > 2**32:
         raise ValueError(f"images are numbered below 2^32, got {count} from --first {first} on")
+    numbers = range(first, first + count)
     with contextlib.ExitStack() as closing:
-        outputs = [
-            closing.enter_context(contextlib.closing(each)) for each in opened(plan, o, range(first, first + count))
-        ]
+        outputs = [closing.enter_context(contextlib.closing(each)) for each in opened(plan, o, numbers)]
         print(f"{count:,} images of {plan.model.name}: {plan.how()}", file=sys.stderr)
-        drawing = Drawing(plan, range(first, first + count), outputs, o.batch_size, o.trajectory)
+        drawing = Drawing(plan, numbers, outputs, o.batch_size, o.trajectory)
         whole = drawing.run()
         if drawing.kept:
             show(path, drawing.picture(o.interpolate is not None), o.open)
@@ -56,15 +57,19 @@ def draw(o: Namespace) -> int:
                 print(place)
     if whole:
         return 0
-    on = "; the same command goes on" if outputs else ""
+    on = "; the same command goes on" if outputs and drawing.done else ""
     print(f"stopped at {drawing.done:,} of {count:,} images{on}", file=sys.stderr)
     return 130
 
 
-def writable(path: Path) -> None:
-    """Refuses a place where no picture could be written once it is drawn."""
+def check_places(o: Namespace, path: Path) -> None:
+    """Refuses places where nothing could be written, before anything is computed."""
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"--out must end in .png, got {path}: --npz and --singles write other forms")
+    if o.npz is not None and (o.npz.suffix.lower() != ".npz" or o.npz.exists()):
+        raise ValueError(f"--npz must name a new file that ends in .npz, got {o.npz}")
     folder = next(each for each in path.absolute().parents if each.exists())
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    if o.export is None and (path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK)):
         raise ValueError(f"{path} cannot be written: give another --out")
 
 
@@ -78,7 +83,8 @@ def count_of(plan: Plan, o: Namespace) -> int:
         return o.per_label * plan.period
     if plan.edit is not None:
         return plan.period * (1 if plan.edit.noise is not None else 5)
-    return max(round(plan.model.system.shown / plan.period), 1) * plan.period
+    shown = plan.model.system.shown
+    return max(round(shown / plan.period), 1) * plan.period if plan.period <= IN_PICTURE // 10 else shown
 
 
 def show(path: Path, picture: np.ndarray, opens: bool) -> None:
@@ -98,7 +104,7 @@ class Drawing:
         self, plan: Plan, numbers: range, outputs: list[output.Output], batch_size: int | None, trajectory: bool
     ) -> None:
         self.plan, self.numbers, self.outputs = plan, numbers, outputs
-        self.size, self.halves = batch_size or min(64, len(numbers)), batch_size is None
+        self.size, self.halves = min(batch_size or 64, len(numbers)), batch_size is None
         self.follows = trajectory
         self.done = min((each.done for each in outputs), default=0)
         self.kept = [outputs[0].read(0, min(self.done, IN_PICTURE))] if self.done else []
@@ -108,6 +114,8 @@ class Drawing:
         """Whether all are drawn: Ctrl-C keeps what is finished."""
         if self.done:
             print(f"{self.done:,} of them are there already", file=sys.stderr)
+            if self.follows:
+                print("their way is not seen again: --trajectory needs a call that begins", file=sys.stderr)
         begin, before = time.perf_counter(), self.done
         self.bar = tqdm(total=len(self.numbers), initial=before, unit=" images", disable=None, dynamic_ncols=True)
         with self.bar, contextlib.suppress(KeyboardInterrupt):
@@ -118,12 +126,12 @@ class Drawing:
         return self.done == len(self.numbers)
 
     def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Half as many at a time where the memory runs out."""
+        """A thousand or so after the other, since each call holds what its images are told; fewer where memory ends."""
         while self.done < len(self.numbers):
             steps = len(self.plan.times) - 1
             try:
                 yield from self.plan.model.batches(
-                    self.numbers[self.done :],
+                    self.numbers[self.done : self.done + self.size * max(IN_PICTURE // self.size, 1)],
                     batch_size=self.size,
                     callback=self._seen,
                     every=max(steps // FRAMES, 1),
@@ -133,6 +141,7 @@ class Drawing:
                 if MEMORY not in str(error) or not self.halves or self.size == 1:
                     raise
                 self.size //= 2
+                self.frames.clear()
                 print(f"too little memory: going on with {self.size} images at a time", file=sys.stderr)
 
     def _take(self, indices: np.ndarray, batch: np.ndarray) -> None:
@@ -162,14 +171,15 @@ class Drawing:
         tiles, texts, edit = np.concatenate(self.kept)[:IN_PICTURE], self.plan.texts, self.plan.edit
         count = max(len(texts), 1) if in_order else self.plan.period
         rows = [list(tiles[(row - self.numbers[0]) % count :: count]) for row in range(count)]
+        labels = [texts[i % len(texts)] for i in range(count)] if texts else None
         if edit is not None and edit.shown is not None:
             given = images.to_uint8(edit.shown)
-            rows = [[given[i % len(given)], *row] for i, row in enumerate(rows)]
+            rows = [[given[i % len(given)], *row] if row else [] for i, row in enumerate(rows)]
         if count == 1:
             return images.sheet(np.stack(rows[0]), title=texts[0] if texts else None)
         columns, white = max(map(len, rows)), np.full_like(tiles[0], 255)
-        filled = [tile for row in rows for tile in (*row, *[white] * (columns - len(row)))]
-        labels = [texts[i % len(texts)] for i in range(count)] if texts else None
+        filled = [tile for row in rows if row for tile in (*row, *[white] * (columns - len(row)))]
+        labels = None if labels is None else [label for label, row in zip(labels, rows, strict=True) if row]
         return images.sheet(np.stack(filled), columns=columns, labels=labels)
 
     def trajectory(self, path: Path) -> tuple[Path, Path]:
@@ -188,16 +198,19 @@ class Drawing:
 
 def opened(plan: Plan, o: Namespace, numbers: range) -> list[output.Output]:
     """Where images go beside the picture; what an interrupted call wrote there of the same stays."""
+    if o.npz is None and o.singles is None:
+        return []
     given = b"".join(path.read_bytes() for path in (*(o.init or ()), *(o.mask or ())))
     changes = {name: getattr(o, name) for name in ("strength", "invert", "was", "upscale", "colorize", "interpolate")}
     about = {
         "model": plan.model.name,
-        "parameters": hashlib.sha256(np.asarray(fingerprint(plan.model.params)).tobytes()).hexdigest(),
+        "parameters": hashed((plan.model.params, plan.model.codec, plan.classifier and plan.classifier.params)),
         "how": plan.how(),
         "times": hashlib.sha256(plan.times.tobytes()).hexdigest(),
         "guidance": repr(plan.guidance),
         "told": plan.texts,
         "first": numbers[0],
+        "period": plan.period,
         "edit": repr(changes) + hashlib.sha256(given).hexdigest(),
     }
     made: list[output.Output] = []
@@ -213,11 +226,15 @@ def opened(plan: Plan, o: Namespace, numbers: range) -> list[output.Output]:
     return made
 
 
+def hashed(arrays: Any) -> str:
+    return hashlib.sha256(np.asarray(fingerprint(arrays)).tobytes()).hexdigest()
+
+
 # --- other ways -----------------------------------------------------------------------------------------------------
 
 
 def outpainted(plan: Plan, o: Namespace) -> np.ndarray:
-    """Every given image under every label or prompt, with its borders painted."""
+    """A picture of every given image under every label or prompt, with its borders painted."""
     sides = o.outpaint.split(",")
     if len(sides) != 4 or not all(side.strip().isdecimal() and int(side) < 2**12 for side in sides):
         raise ValueError(
@@ -229,7 +246,8 @@ def outpainted(plan: Plan, o: Namespace) -> np.ndarray:
     turns = np.arange(times) // plan.period % len(given)
     print(f"{times} images of {plan.model.name}: {plan.how()}", file=sys.stderr)
     options = {name: value for name, value in plan.options().items() if name != "edit"}
-    return editing.outpaint(plan.model, given[turns], left, top, right, bottom, batch_size=o.batch_size, **options)
+    x = editing.outpaint(plan.model, given[turns], left, top, right, bottom, batch_size=o.batch_size, **options)
+    return laid_out(x, [plan.texts[i % plan.period] for i in range(times)] if plan.texts else None)
 
 
 def exported(plan: Plan, path: Path) -> str:

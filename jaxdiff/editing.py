@@ -115,7 +115,14 @@ def inpaint(model: Model, images: np.ndarray, masks: np.ndarray) -> Edit:
     left = np.where(painted[..., None], np.float32(0), images)
     known = model.encoded(left)
     mask = np.broadcast_to(_as_seen(painted, known.shape[1:3])[..., None], known.shape)
-    return Edit(given=(known, mask), transform=lambda denoise, process: Known(denoise), exact=True, shown=left)
+    pixels = np.broadcast_to(painted[..., None], (*left.shape[:3], 1))
+    return Edit(
+        given=(known, mask),
+        transform=lambda denoise, process: Known(denoise),
+        exact=True,
+        kept=(left, pixels),
+        shown=left,
+    )
 
 
 def outpaint(
@@ -140,8 +147,7 @@ def outpaint(
             painted = ~known[window][None]
             edit = inpaint(model, canvas[:, *window], painted)
             own = (seed + number * 0x9E3779B9) % 2**32  # noise of its own
-            drawn = model.sample(n, edit=edit, seed=own, **options)
-            canvas[:, *window] = np.where(painted[..., None], drawn, canvas[:, *window])
+            canvas[:, *window] = model.sample(n, edit=edit, seed=own, **options)
             known[window] = True
     return canvas
 

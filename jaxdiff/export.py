@@ -130,11 +130,10 @@ def _told_in_a_line(path: Path) -> Iterator[None]:
 # --- how it is run --------------------------------------------------------------------------------------------------
 
 EXAMPLE = """\
-# needs jax and flatbuffers
 {imports}from pathlib import Path
 
 import numpy as np
-from jax import export
+from jax import export  # and flatbuffers, which it needs
 
 sampler = export.deserialize(bytearray(Path({path}).read_bytes()))
 numbers = np.arange(10, dtype=np.uint32)  # a seed and a number name an image, whatever it is drawn with

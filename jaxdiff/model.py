@@ -22,9 +22,7 @@ from jaxdiff.nets.autoencoder import Codec
 from jaxdiff.process import Process
 from jaxdiff.samplers import DDIM, Sampler
 from jaxdiff.sampling import Progress
-from jaxdiff.systems import Classification, Diffusion, decoded
-
-AT_ONCE = 16  # images that go through an autoencoder together
+from jaxdiff.systems import Classification, Diffusion, decoded, in_parts
 
 
 class Given(NamedTuple):
@@ -44,6 +42,7 @@ class Edit:
     given: Any = None  # what `transform` tells the denoiser
     transform: Callable[[Denoiser, Process], Denoiser] | None = None  # to one of (x_t, t, Given)
     exact: bool = False  # `transform` comes after the threshold, which so leaves alone what it puts in
+    kept: tuple[np.ndarray, np.ndarray] | None = None  # images and masks: what stays where these are 0
     shown: np.ndarray | None = None  # what was given, to be looked at
 
     def __len__(self) -> int:
@@ -52,12 +51,22 @@ class Edit:
 
     def repeated(self, times: int) -> "Edit":
         """Each so many times in succession, to be told as many things."""
+        return self._each(lambda leaf: np.repeat(leaf, times, 0))
 
-        def rows(tree: Any) -> Any:
-            return jax.tree.map(lambda leaf: np.repeat(leaf, times, 0), tree)
+    def rolled(self, first: int) -> "Edit":
+        """With the first row for image `first`."""
+        return self._each(lambda leaf: np.roll(leaf, first % len(self), 0))
 
-        arrays = {name: rows(getattr(self, name)) for name in ("images", "noise", "given", "shown")}
-        return replace(self, **arrays)
+    def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> "Edit":
+        names = ("images", "noise", "given", "shown", "kept")
+        return replace(self, **{name: jax.tree.map(change, getattr(self, name)) for name in names})
+
+    def pasted(self, numbers: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Images with the pixels in them that are to stay: an autoencoder may have changed them."""
+        if self.kept is None:
+            return images
+        known, mask = (_turns(numbers, rows) for rows in self.kept)
+        return np.where(mask > 0, images, known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +107,7 @@ class Model:
     def encoded(self, images: np.ndarray) -> np.ndarray:
         """Images as the network sees them: the mean of their latents where it is a latent model."""
         images = self.checked(images)
-        if self.codec is None:
-            return images
-        return np.concatenate([_encode(self.codec, images[i : i + AT_ONCE]) for i in range(0, len(images), AT_ONCE)])
+        return images if self.codec is None else in_parts(_encode, self.codec, images)
 
     def decoded(self, x: np.ndarray) -> np.ndarray:
         """The inverse, as nearly as the autoencoder goes."""
@@ -134,13 +141,16 @@ class Model:
         found = numbers.get(label, -1) if isinstance(label, str) else int(label)
         if not 0 <= found < classes:
             told_by_name = any(not name.isdecimal() for name in self.classes)
-            names = f", or {', '.join(self.classes)}" if told_by_name else ""
+            some = ", ".join(self.classes[:10]) + ", ..." * (len(self.classes) > 10)
+            names = f", or {some}" if told_by_name else ""
             raise ValueError(f"{self.name} knows the labels 0 to {classes - 1}{names}; got {label}")
         return found
 
     def null(self, count: int) -> Any:
         """The condition that says nothing, so many times."""
         condition = self.system.condition
+        if condition is not None and not condition.drop:
+            raise ValueError(f"{self.name} was never trained without its condition: say what the images are, by --was")
         return None if condition is None else np.repeat(np.asarray(condition.null)[None], count, 0)
 
     # --- sampling ---------------------------------------------------------------------------------------------------
@@ -171,6 +181,8 @@ class Model:
         times = chosen.times_of(steps)
         if not 0 < strength <= 1:
             raise ValueError(f"strength must be above 0 and at most 1, got {strength}")
+        if strength < 1 and len(times) == 2:
+            raise ValueError(f"strength {strength} of a single step is all of it: take more steps, or another sampler")
         return times[-1 - max(round(strength * (len(times) - 1)), 1) :]
 
     def batches(
@@ -230,7 +242,7 @@ class Model:
             callback=callback,
             every=every,
         )
-        return ((chosen, self.decoded(x)) for chosen, x in drawn)
+        return ((chosen, edit.pasted(chosen, self.decoded(x))) for chosen, x in drawn)
 
     def sample(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """All images in one array. Otherwise as `batches`."""

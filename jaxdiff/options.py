@@ -51,26 +51,26 @@ def _number(kind: type, low: float, high: float, what: str) -> Callable[[str], f
 _count = _number(int, 1, 2**32, "a whole number, at least 1")
 _whole = _number(int, 0, 2**32 - 1, "a whole number, at least 0 and below 2^32")
 _share = _number(float, 0, 1, "from 0 to 1")
-_positive = _number(float, 0, math.inf, "a number, at least 0")
+_at_least_0 = _number(float, 0, math.inf, "a number, at least 0")
 _real = _number(float, -1e6, 1e6, "a number")
 
-# the parameters of samplers: name, what it may be, what it means, and the defaults of the samplers that have it
-PARAMETERS: dict[str, tuple[Callable[[str], float], str]] = {
-    "eta": (_share, "ddim, dpmpp2m: noise, from 0 (none, the default) to 1"),
-    "variance": (_share, "ddpm: of the noise, from 0 (the posterior's, the default) to 1 (the forward step's)"),
-    "noise": (_share, "ddpm: how much of its noise is added (default: 1); 0 adds none"),
-    "churn": (_positive, "edm: noise put back at each step (default: 0)"),
-    "s_min": (_positive, "edm: churn from this noise level on (default: 0)"),
-    "s_max": (_positive, "edm: up to this one (default: inf)"),
-    "s_noise": (_positive, "edm: the deviation of churn's noise (default: 1)"),
-    "order": (_count, "unipc: 1, 2 (default) or 3"),
-    "snr": (_share, "langevin, predictor_corrector: of a correction (default: 0.16)"),
-    "corrections": (_count, "langevin, predictor_corrector: after each step (default: 1)"),
-    "tolerance": (_positive, "adaptive_ode: relative and absolute (default: 1e-5)"),
-    "max_steps": (_count, "adaptive_ode: at most so many (default: 1000)"),
+# the parameters of samplers: what each may be, whose it is, what it means and, if left out, is
+PARAMETERS: dict[str, tuple[Callable[[str], float], tuple[str, ...], str]] = {
+    "eta": (_share, ("ddim", "dpmpp2m"), "noise, from 0 (none, the default) to 1"),
+    "variance": (_share, ("ddpm",), "of the noise, from 0 (the posterior's, the default) to 1 (the forward step's)"),
+    "noise": (_share, ("ddpm",), "how much of its noise is added (default: 1); 0 adds none"),
+    "churn": (_at_least_0, ("edm",), "noise put back at each step (default: 0)"),
+    "s_min": (_at_least_0, ("edm",), "churn from this noise level on (default: 0)"),
+    "s_max": (_at_least_0, ("edm",), "up to this one (default: inf)"),
+    "s_noise": (_at_least_0, ("edm",), "the deviation of churn's noise (default: 1)"),
+    "order": (_count, ("unipc",), "1, 2 (default) or 3"),
+    "snr": (_share, ("langevin", "predictor_corrector"), "of a correction (default: 0.16)"),
+    "corrections": (_count, ("langevin", "predictor_corrector"), "after each step (default: 1)"),
+    "tolerance": (_at_least_0, ("adaptive_ode",), "relative and absolute (default: 1e-5)"),
+    "max_steps": (_count, ("adaptive_ode",), "at most so many (default: 1000)"),
 }
 
-# (flag, others that it cannot stand beside, of which one must be there)
+# a flag, others that it cannot stand beside, and others of which one must be there
 RULES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("workdir", ("from_diffusers",), ()),
     ("checkpoint", ("from_diffusers",), ()),
@@ -81,13 +81,18 @@ RULES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("strength", ("mask", "invert", "outpaint", "upscale", "colorize", "interpolate"), ("init",)),
     ("invert", ("mask", "outpaint", "upscale", "colorize"), ("init",)),
     ("was", (), ("invert", "interpolate")),
+    ("was", (), ("init",)),
+    ("interpolate", ("num",), ()),
+    ("guidance_rescale", ("classifier",), ()),
+    *((name, (), ("churn",)) for name in ("s_min", "s_max", "s_noise")),
     ("mask", ("outpaint", "upscale", "colorize", "interpolate"), ("init",)),
     ("outpaint", ("upscale", "colorize", "interpolate", "npz", "singles", "trajectory", "first"), ("init",)),
     ("upscale", ("colorize", "interpolate", "resize"), ("init",)),
     ("colorize", ("interpolate",), ("init",)),
     ("resample", ("invert", "upscale", "colorize", "interpolate"), ("mask", "outpaint")),
     ("resize", (), ("init", "mask")),
-    ("export", ("init", "interpolate", "npz", "singles", "trajectory", "out", "num", "per_label", "first"), ()),
+    ("export", ("init", "interpolate", "npz", "singles", "trajectory", "out", "open"), ()),
+    ("export", ("num", "per_label", "first", "seed", "labels", "prompt", "batch_size"), ()),
 )
 
 
@@ -123,9 +128,9 @@ def parser() -> Parser:
     how("--sampler", choices=SAMPLERS, metavar="NAME", help=", ".join(SAMPLERS))
     how("--steps", type=_count, metavar="N", help="of the sampler (default: the config's)")
     how("--grid", choices=GRIDS, metavar="NAME", help=f"of the times (default: the config's): {', '.join(GRIDS)}")
-    how("--rho", type=_positive, metavar="X", help="of --grid karras (default: 7)")
-    for name, (kind, text) in PARAMETERS.items():
-        how(f"--{name}", type=kind, metavar="X", help=text)
+    how("--rho", type=_at_least_0, metavar="X", help="of --grid karras (default: 7)")
+    for name, (kind, owners, text) in PARAMETERS.items():
+        how(f"--{name}", type=kind, metavar="X", help=f"{', '.join(owners)}: {text}")
 
     guide = made.add_argument_group("guidance").add_argument
     guide(
@@ -137,7 +142,7 @@ def parser() -> Parser:
     guide("--classifier", type=Path, metavar="DIR", help="the run of a classifier that guides, in place of the model")
     guide(
         "--guidance_interval",
-        type=_positive,
+        type=_at_least_0,
         nargs=2,
         metavar=("LOW", "HIGH"),
         help="guide at these noise levels sigma / alpha only (default: at all)",
@@ -155,7 +160,7 @@ def parser() -> Parser:
     edit("--init", type=Path, nargs="+", metavar="IMAGE", help="images to begin from; alone: variations of them")
     edit("--strength", type=_share, metavar="X", help="how far back they are noised (default: 0.6)")
     edit("--invert", action="store_true", help="walk them up to their noise, and down under --labels or --prompt")
-    edit("--was", metavar="L", help="with --invert: the labels of the given images (default: none)")
+    edit("--was", metavar="L", help="with --invert: what the given images are, labels or a prompt (default: not said)")
     edit("--mask", type=Path, nargs="+", metavar="IMAGE", help="paint where these are white, keep the rest")
     edit("--outpaint", metavar="L,T,R,B", help="go on so many pixels to the left, top, right and bottom")
     edit("--resample", type=_count, metavar="N", help="with --mask or --outpaint: take each step so often (default: 1)")
@@ -206,4 +211,5 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def _given(found: argparse.Namespace, flag: str) -> bool:
-    return getattr(found, flag) not in (None, False)
+    value = getattr(found, flag)
+    return value is not None and value is not False

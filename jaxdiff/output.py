@@ -93,6 +93,8 @@ class Npz:
 
     def close(self) -> None:
         self._hold.close()
+        if not self.done:  # nothing that another call should mind
+            shutil.rmtree(self._part, ignore_errors=True)
 
     def _zip(self) -> None:
         try:
@@ -185,6 +187,7 @@ class Singles:
                 if re.fullmatch(r"\..+\.(png|csv|json)\.\d+", name):  # half a file, of a process that was killed
                     (folder / name).unlink()
             self._labels = self._known_labels() if _LABELS in there else {}
+            self._write_labels()  # without a row that was cut off
             self.done = next((i for i, name in enumerate(self._names) if name not in there), len(self._names))
             self._hold = hold.pop_all()
 
@@ -194,9 +197,12 @@ class Singles:
         names = self._names[self.done : self.done + len(batch)]
         with _kept(self, self._folder):
             if labels is not None:
-                self._labels |= zip(names, map(str, labels), strict=True)
-                rows = (f"{name},{label}\n" for name, label in sorted(self._labels.items()))
-                files.write(self._folder / _LABELS, "".join(["file,label\n", *rows]))
+                new = dict(zip(names, map(str, labels), strict=True))
+                if not self._labels:
+                    files.write(self._folder / _LABELS, "file,label\n")
+                with open(self._folder / _LABELS, "a", encoding="utf-8") as file:
+                    file.writelines(f"{name},{label}\n" for name, label in new.items())
+                self._labels |= new
             for name, image in zip(names, batch, strict=True):
                 images.save(self._folder / name, image)
                 self.done += 1
@@ -210,11 +216,22 @@ class Singles:
 
     def finish(self) -> None:
         _check_all(self.done, len(self._names))
+        self._write_labels()
         (self._folder / "lock").unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
         self._hold.close()
+        if not self.done:  # nothing that another call should mind
+            for name in (_ABOUT, "lock"):
+                (self._folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._folder.rmdir()
+
+    def _write_labels(self) -> None:
+        if self._labels:
+            rows = (f"{name},{label}\n" for name, label in sorted(self._labels.items()))
+            files.write(self._folder / _LABELS, "".join(["file,label\n", *rows]))
 
     def _known_labels(self) -> dict[str, str]:
         rows = (self._folder / _LABELS).read_text(encoding="utf-8").splitlines()[1:]

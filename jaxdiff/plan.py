@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxdiff import editing, grids, images, samplers
+from jaxdiff.conditions import Prompts
 from jaxdiff.grids import Grid
 from jaxdiff.model import Classifier, Edit, Model, load, load_classifier, load_diffusers
 from jaxdiff.options import GRIDS, PARAMETERS, SAMPLERS
@@ -84,11 +85,13 @@ def planned(o: Namespace) -> Plan:
     if not texts and (o.guidance_rescale or o.guidance_interval):
         raise ValueError(f"{model.name} is told nothing that could guide it: leave out --guidance_..., or --classifier")
     steps, grid = o.steps, grid_of(o)
+    if isinstance(getattr(sampler, "sampler", None), samplers.AdaptiveODE):
+        raise ValueError("--resample takes each step again, and adaptive_ode has but one: take another --sampler")
     if isinstance(sampler, samplers.AdaptiveODE):
         if steps not in (None, 1):
             raise ValueError(f"adaptive_ode finds its own steps: leave out --steps {steps}, set --tolerance")
         steps, grid = 1, grids.Uniform() if grid is None else grid
-    plan = Plan(model, classifier, sampler, grid, steps, guidance, labels, o.prompt, told, texts, o.seed)
+    plan = Plan(model, classifier, sampler, grid, steps, guidance, labels, o.prompt, told, texts, o.seed or 0)
     model.denoiser(classifier=classifier, **guidance)  # refuses what cannot be, before anything is written
     model.times(steps, grid)
     return dataclasses.replace(plan, edit=edit_of(plan, o))
@@ -97,11 +100,7 @@ def planned(o: Namespace) -> Plan:
 def chosen(o: Namespace) -> Model:
     if o.from_diffusers is not None:
         return load_diffusers(o.from_diffusers)
-    return load(folder_of(o), o.checkpoint, average_of(o.average))
-
-
-def folder_of(o: Namespace) -> Path:
-    return newest(Path("runs")) if o.workdir is None else o.workdir
+    return load(o.workdir, o.checkpoint, average_of(o.average))
 
 
 def newest(runs: Path) -> Path:
@@ -138,8 +137,8 @@ def with_parameter(sampler: Sampler, name: str, field: str, value: float) -> Sam
         return dataclasses.replace(sampler, **{field: value})  # type: ignore[type-var]
     if isinstance(sampler, samplers.PredictorCorrector) and hasattr(sampler.corrector, field):
         return dataclasses.replace(sampler, corrector=with_parameter(sampler.corrector, name, field, value))
-    known = PARAMETERS[name][1].partition(":")[0]
-    raise ValueError(f"--{name} does not apply to {sampler}: it belongs to --sampler {known.replace(', ', ' or ')}")
+    owners = " or ".join(PARAMETERS[name][1])
+    raise ValueError(f"--{name} does not apply to {sampler}: it belongs to --sampler {owners}")
 
 
 def grid_of(o: Namespace) -> Grid | None:
@@ -153,6 +152,8 @@ def grid_of(o: Namespace) -> Grid | None:
 
 def parsed_labels(text: str, names: Sequence[str]) -> list[int | str]:
     """ "3", "0-9" or "cat,ship" as labels."""
+    if text in names:  # which may have commas in it
+        return [text]
     found: list[int | str] = []
     for part in (part.strip() for part in text.split(",")):
         first, _, last = part.partition("-")
@@ -172,7 +173,9 @@ def edit_of(plan: Plan, o: Namespace) -> Edit | None:
     """What the images are made from, each of the given images in a row for all labels or prompts."""
     if o.outpaint is not None or (o.init is None and o.interpolate is None):
         return None
-    edit = interpolated(plan, o) if o.interpolate is not None else from_images(plan, o)
+    if o.interpolate is not None:
+        return interpolated(plan, o).repeated(max(len(plan.texts), 1)).rolled(o.first or 0)
+    edit = from_images(plan, o)
     return edit.repeated(len(plan.texts)) if len(edit) > 1 and len(plan.texts) > 1 else edit
 
 
@@ -195,20 +198,32 @@ def from_images(plan: Plan, o: Namespace) -> Edit:
 
 
 def inverted(plan: Plan, o: Namespace, given: np.ndarray) -> Edit:
-    was = None if o.was is None else parsed_labels(o.was, plan.model.classes)
-    sampler = plan.sampler if plan.sampler.follows_ode else None
-    return editing.invert(plan.model, given, was, steps=plan.steps, grid=plan.grid, sampler=sampler)
+    model = plan.model
+    was: dict[str, Any] = {}
+    if o.was is not None and isinstance(model.system.condition, Prompts):
+        was = {"prompts": [o.was]}
+    elif o.was is not None:
+        was = {"labels": parsed_labels(o.was, model.classes)}
+    options: dict[str, Any] = {
+        "steps": plan.steps,
+        "grid": plan.grid,
+        "sampler": plan.sampler,
+        "batch_size": o.batch_size,
+    }
+    return editing.invert(model, given, **was, **options)
 
 
 def interpolated(plan: Plan, o: Namespace) -> Edit:
-    model, count = plan.model, max(o.per_label or o.num or FRAMES, 2)
+    model, count = plan.model, max(o.per_label or FRAMES, 2)
+    if not plan.sampler.follows_ode:
+        raise ValueError(f"{plan.sampler} adds noise of its own on the way: interpolate with --sampler ddim or edm")
     if o.init is not None:
         if len(o.init) != 2 or o.interpolate:
             raise ValueError("--interpolate goes between two images: --init A B --interpolate")
         ends = inverted(plan, o, given_images(o.init, model.image_shape, o.resize)).noise
         assert ends is not None
     else:
-        seeds = o.interpolate.split(",") if o.interpolate else [str(o.seed), str(o.seed + 1)]
+        seeds = o.interpolate.split(",") if o.interpolate else [str(plan.seed), str(plan.seed + 1)]
         if len(seeds) != 2 or not all(seed.strip().isdecimal() and int(seed) < 2**32 for seed in seeds):
             raise ValueError(f"--interpolate takes two seeds, such as 3,7, got {o.interpolate!r}")
         ends = np.stack([editing.seed_noise(model, int(seed), o.first or 0) for seed in seeds])

@@ -3,6 +3,7 @@
 Each is a frozen value with the loss of one example and a picture of how far it is. The same step and loop train all.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -21,6 +22,7 @@ from jaxdiff.data import Examples
 from jaxdiff.nets.autoencoder import Autoencoder, Codec
 from jaxdiff.nets.classifier import Classifier
 from jaxdiff.nets.layers import Net
+from jaxdiff.parallel import Devices
 from jaxdiff.process import Discrete, Karras, Process
 from jaxdiff.rng import normal
 from jaxdiff.sampling import sample
@@ -314,9 +316,17 @@ def _apply_with_dropout(static: Static, params: Any, key: Array, x: Array, told:
 
 def decoded(codec: Codec | None, x: np.ndarray) -> np.ndarray:
     """Images in [-1, 1] of what was sampled, a few at a time."""
-    if codec is None:
-        return x
-    return np.concatenate([_decode(codec, x[i : i + 16]) for i in range(0, len(x), 16)])
+    return x if codec is None else in_parts(_decode, codec, x)
+
+
+def in_parts(function: Callable[[Codec, Array], Array], codec: Codec, x: np.ndarray, size: int = 16) -> np.ndarray:
+    """function(codec, x), a few images at a time on all devices: an autoencoder takes much memory."""
+    group = Devices()
+    size, codec = group.round_up(min(size, len(x))), group.replicate(codec)
+    parts = [
+        np.asarray(function(codec, group.shard(x[np.arange(i, i + size) % len(x)]))) for i in range(0, len(x), size)
+    ]
+    return np.concatenate(parts)[: len(x)]
 
 
 @jax.jit

@@ -84,11 +84,29 @@ def test_highest_precision_takes_the_plain_sum():
     assert bool(jnp.any(exact != jax.jit(convolve)(x, kernel)))
 
 
-def test_it_is_exported_with_the_batch_left_open():
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_it_is_exported_with_the_batch_left_open(monkeypatch, at_once):
+    monkeypatch.setattr(convolution, "CACHE", at_once * 4 * 4 * 36 * 4 * (16 + 16))  # room for so many images
+    kernel = images(3, 3, 16, 16, seed=1)
+
+    def both_ways(x, y):
+        out, back = jax.vjp(convolve, x, kernel)
+        return out, *back(y)
+
     (n,) = export.symbolic_shape("n")
-    x, kernel = images(8, 16, 16, 16), images(3, 3, 16, 16, seed=1)
-    program = export.export(jax.jit(convolve), platforms=["cpu", "cuda", "tpu"])(
-        jax.ShapeDtypeStruct((n, 16, 16, 16), x.dtype), kernel
-    )
-    exact = nine_neighbours(x, kernel)
-    np.testing.assert_allclose(program.call(x, kernel), exact, atol=4e-6 * np.abs(exact).max(), rtol=0)
+    like = jax.ShapeDtypeStruct((n, 16, 16, 16), np.float32)
+    program = export.export(jax.jit(both_ways), platforms=["cpu", "cuda", "tpu"])(like, like)
+    for count in (1, 5):
+        x, y = images(count, 16, 16, 16), images(count, 16, 16, 16, seed=2)
+        for open_batch, known in zip(program.call(x, y), jax.jit(both_ways)(x, y), strict=True):
+            np.testing.assert_allclose(open_batch, known, atol=1e-5 * np.abs(known).max(), rtol=0)
+
+
+def test_a_batch_left_open_is_taken_in_parts(monkeypatch):
+    """As many at once as the cache has room for; what the last part lacks is filled up."""
+    monkeypatch.setattr(convolution, "CACHE", 3 * 36 * 4 * (16 + 16))
+    (n,) = export.symbolic_shape("n")
+    sizes = jax.jit(lambda x: [jnp.asarray(size) for size in convolution._in_cache(x, 16)])
+    program = export.export(sizes, platforms=["cpu"])(jax.ShapeDtypeStruct((n, 4, 4, 16), np.float32))
+    found = [tuple(map(int, program.call(images(count, 4, 4, 16)))) for count in range(1, 9)]
+    assert found == [(1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (2, 3), (3, 3), (3, 3)]

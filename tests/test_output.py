@@ -1,5 +1,6 @@
 """Sampled images as they come: read back, interrupted everywhere, on full disks, in bounded memory."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -398,7 +399,8 @@ def test_another_about_is_refused(tmp_path, opened):
 
 @pytest.mark.parametrize("change", [{"count": 11}, {"shape": (5, 4, 3)}, {"labelled": False}])
 def test_an_npz_of_another_form_is_refused(tmp_path, change):
-    npz(tmp_path).close()
+    with contextlib.closing(npz(tmp_path)) as begun:
+        draw(begun, upto=2)
     with pytest.raises(ValueError, match=r"about other images \(arr_[01] was .*remove .*images.npz.part to start over"):
         npz(tmp_path, **change)
 
@@ -423,9 +425,17 @@ def test_what_a_system_hides_in_a_folder_is_no_image(tmp_path, opened):
 
 
 @BOTH
+def test_what_never_began_is_in_nobody_s_way(tmp_path, opened):
+    opened(tmp_path, about={"run": "another"}).close()
+    assert contents(tmp_path) == {}
+    draw(opened(tmp_path))
+
+
+@BOTH
 @pytest.mark.parametrize("junk", [b"", b"{", b"3", b"[1]", b"\xff"])
 def test_a_damaged_about(tmp_path, opened, junk):
-    opened(tmp_path).close()
+    with contextlib.closing(opened(tmp_path)) as begun:
+        draw(begun, upto=2)
     (folder,) = tmp_path.iterdir()
     (folder / "about.json").write_bytes(junk)
     with pytest.raises(ValueError, match=r"about\.json is damaged: name another, or remove .* to start over"):

@@ -146,13 +146,12 @@ def test_every_parameter_of_a_sampler_is_an_option_with_its_default():
     known = {name: getattr(samplers, cls)() for name, cls in options.SAMPLERS.items()}
     own = {field.name for s in known.values() for field in dataclasses.fields(s)}
     assert own - {"predictor", "corrector", "rtol", "atol"} | {"tolerance"} == set(options.PARAMETERS)
-    for parameter, (_, text) in options.PARAMETERS.items():
+    for parameter, (_, owners, text) in options.PARAMETERS.items():
         field = "rtol" if parameter == "tolerance" else parameter
-        told = {name.strip() for name in text.partition(":")[0].split(",")}
         has = {name: s for name, s in known.items() if hasattr(s, field)}
         if hasattr(samplers.Langevin(), field):
             has["predictor_corrector"] = known["predictor_corrector"].corrector
-        assert told == set(has), parameter
+        assert set(owners) == set(has), parameter
         for each in has.values():
             default = getattr(each, field)
             assert f"{default:g}" in text.replace("1e-5", "1e-05"), (parameter, default)
@@ -212,6 +211,9 @@ def test_parameters_change_the_config_s_own_sampler():
         (["--mask", "a.png"], "--mask needs --init"),
         (["--init", "a.png", "--mask", "a.png", "--strength", "0.5"], "--strength and --mask contradict"),
         (["--was", "3"], "--was needs --invert or --interpolate"),
+        (["--rho", "0"], "--rho needs --grid"),
+        (["--interpolate", "1,2", "--num", "5"], "--interpolate and --num contradict"),
+        (["--export", "a", "--seed", "0"], "--export and --seed contradict"),
         (["--resample", "3"], "--resample needs --mask or --outpaint"),
         (["--export", "a", "--npz", "b.npz"], "--export and --npz contradict"),
     ],
@@ -251,7 +253,7 @@ def test_what_cannot_be_is_said_at_once(flags, says, command):
         (["--first", "4294967290", "--num", "100"], "numbered below 2^32"),
         (["--out", "a.jpg"], "--out must end in .png"),
         (["--out", "digit.png/a.png"], "digit.png/a.png cannot be written: give another --out"),
-        (["--npz", "a.zip"], "ends in .npz"),
+        (["--npz", "a.zip"], "--npz must name a new file that ends in .npz"),
         (["--init", "none.png"], "none.png cannot be read as an image: No such file"),
         (["--init", "broken.png"], "broken.png cannot be read as an image"),
         (["--init", "large.png"], "large.png is 30x20, the model draws 8x8: --resize fits it"),
@@ -261,6 +263,9 @@ def test_what_cannot_be_is_said_at_once(flags, says, command):
         (["--init", "digit.png", "--colorize"], "a model of colour images"),
         (["--init", "digit.png", "--outpaint", "1,2"], "--outpaint takes pixels"),
         (["--init", "digit.png", "--strength", "0"], "strength must be above 0"),
+        (["--init", "digit.png", "--steps", "1", "--strength", "0.5"], "of a single step is all of it"),
+        (["--init", "digit.png", "--invert", "--sampler", "ddpm"], "does not follow the ODE"),
+        (["--interpolate", "1,2", "--sampler", "ddpm"], "adds noise of its own"),
         (["--interpolate", "3"], "--interpolate takes two seeds"),
         (["--init", "digit.png", "--interpolate"], "between two images"),
     ],
@@ -361,7 +366,7 @@ def test_too_little_memory_halves_the_batch(command, monkeypatch):
     assert "too little memory: going on with 3 images at a time" in err
     code, _, err = command(*LABELLED, "--num", 12, "--batch_size", 8, "--out", "a.png")
     assert code == 2
-    assert "the device has too little memory: try --batch_size 1" in err
+    assert "there is too little memory: try --batch_size 1" in err
 
 
 def test_a_trajectory_ends_in_the_image(command, monkeypatch):
@@ -425,12 +430,21 @@ def test_outpainting_keeps_the_image_in_its_place(command, digit):
 
 
 def test_interpolation_begins_and_ends_with_the_two_seeds(command):
-    assert command(*LABELLED, "--interpolate", "3,7", "--labels", "2", "--num", 5, "--npz", "a.npz")[0] == 0
+    assert command(*LABELLED, "--interpolate", "3,7", "--labels", "2", "--per_label", 5, "--npz", "a.npz")[0] == 0
     between = np.load("a.npz")["arr_0"]
     assert len(between) == 5
     for seed, place in ((3, 0), (7, -1)):
         command(*LABELLED, "--seed", seed, "--labels", "2", "--num", 1, "--npz", f"{seed}.npz")
         np.testing.assert_allclose(between[place].astype(int), np.load(f"{seed}.npz")["arr_0"][0], atol=1)
+
+
+def test_frames_between_two_seeds_begin_with_the_first_image_asked_for(command):
+    call = (*LABELLED, "--interpolate", "3,7", "--labels", "2,5", "--per_label", 3, "--first", 4)
+    assert command(*call, "--npz", "a.npz")[0] == 0
+    command(*LABELLED, "--seed", 3, "--labels", "2,5", "--num", 1, "--first", 4, "--npz", "b.npz")
+    drawn = np.load("a.npz")
+    np.testing.assert_allclose(drawn["arr_0"][0].astype(int), np.load("b.npz")["arr_0"][0], atol=1)
+    np.testing.assert_array_equal(drawn["arr_1"], [2, 5] * 3)
 
 
 @pytest.mark.parametrize(
