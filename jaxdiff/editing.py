@@ -147,7 +147,8 @@ def outpaint(
             painted = ~known[window][None]
             edit = inpaint(model, canvas[:, *window], painted)
             own = (seed + number * 0x9E3779B9) % 2**32  # noise of its own
-            canvas[:, *window] = model.sample(n, edit=edit, seed=own, **options)
+            drawn = model.sample(n, edit=edit, seed=own, **options)
+            canvas[:, *window] = np.where(painted[..., None], drawn, canvas[:, *window])
             known[window] = True
     return canvas
 

@@ -14,6 +14,7 @@ from jaxdiff.conditions import Prompts
 from jaxdiff.data import Folder, Tfds
 from jaxdiff.experiment import Experiment
 from jaxdiff.nets import MLP, Autoencoder, DiT, Prompted, SmallUNet
+from jaxdiff.options import parsed
 from jaxdiff.process import Discrete, LinearBetas
 from jaxdiff.systems import Diffusion
 
@@ -79,12 +80,14 @@ def test_it_trains_and_can_be_sampled_from(name, pictures, tmp_path, monkeypatch
     assert run.train() is None
     assert (run.folder / "samples" / "step_000002.png").stat().st_size > 0
     assert np.isfinite(np.genfromtxt(run.folder / "metrics.csv", delimiter=",", skip_header=1)).all()
+    flags = ["--workdir", str(run.folder), "--out", str(tmp_path / "out.png"), "--num", "4"]
     if isinstance(config.system, Diffusion):
-        prompts = ["a cat", "a dog"] if isinstance(config.system.condition, Prompts) else None
-        assert drawing.draw(run.folder, prompts=prompts, out=tmp_path / "out.png").stat().st_size > 0
+        prompted = isinstance(config.system.condition, Prompts)
+        assert drawing.draw(parsed([*flags, *(["--prompt", "a cat"] if prompted else [])])) == 0
+        assert (tmp_path / "out.png").stat().st_size > 0
     else:
         with pytest.raises(ValueError, match="draws no images"):
-            drawing.draw(run.folder)
+            drawing.draw(parsed(flags))
 
 
 def test_the_small_ones_are_as_published():

@@ -392,10 +392,9 @@ def latent(tmp_path_factory):
     return folder
 
 
-def test_a_latent_model_from_its_folder_to_images(latent, monkeypatch):
+def test_a_latent_model_from_its_folder_to_images(latent):
     model, images = load(latent / "latent"), np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 1))
     assert (model.shape, model.image_shape) == ((4, 4, 2), (8, 8, 1))
-    monkeypatch.setattr("jaxdiff.model.AT_ONCE", 2)
     z = model.encoded(images)
     np.testing.assert_allclose(z, jax.jit(model.codec.encode)(images), atol=1e-4)
     drawn = model.sample(4, edit=vary(model, images[:2], 0.5))
