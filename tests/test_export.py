@@ -256,7 +256,6 @@ def test_one_platform_may_do(models, tmp_path):
     assert jax.export.deserialize(bytearray((tmp_path / "new" / "it").read_bytes())).platforms == ("cuda",)
 
 
-@pytest.mark.skipif("deserialize" not in README.read_text(), reason="the README does not show it")
 def test_the_readme_shows_the_program(folder, models):
     program = (folder / "digits.txt").read_text().replace(f"{folder}/", "").replace("8, 8, 1", "28, 28, 1")
     shown = re.sub(r"^ {4}", "", README.read_text(), flags=re.MULTILINE)
