@@ -98,93 +98,78 @@ RULES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 
 def parser() -> Parser:
     made = Parser("sample.py", DESCRIPTION, usage="python sample.py [options]")
-    which = made.add_argument_group("which model").add_argument
-    which("--workdir", type=Path, metavar="DIR", help="the folder of a run (default: the one trained last in runs/)")
-    which("--checkpoint", type=_whole, metavar="STEP", help="which of its checkpoints (default: the newest)")
-    which(
-        "--average",
-        metavar="N",
-        help="which average of the parameters: its number in the config (default: 0), none, or a width such as 0.08, "
-        "put together from power averages",
-    )
-    which("--from_diffusers", type=Path, metavar="DIR", help="a folder of diffusers, in place of a run")
-
-    what = made.add_argument_group("what").add_argument
-    what("--num", type=_count, metavar="N", help="how many images (default: as the config shows them)")
-    what("--labels", metavar="L", help="such as 3 or 0-9 or cat,ship: they take turns (default: all)")
-    what("--per_label", type=_count, metavar="N", help="how many of each label, prompt and given image")
-    what("--prompt", action="append", metavar="TEXT", help="a text; several, each after its --prompt, take turns")
-    what(
-        "--seed",
-        type=_whole,
-        default=0,
-        metavar="S",
-        help="with the number of an image it says all of its noise (default: 0)",
-    )
-    what("--first", type=_whole, metavar="N", help="the number of the first image (default: 0)")
-    what("--batch_size", type=_count, metavar="N", help="at a time (default: 64, fewer if memory runs out)")
-
-    how = made.add_argument_group("how", "without --sampler these change the config's own").add_argument
-    how("--sampler", choices=SAMPLERS, metavar="NAME", help=", ".join(SAMPLERS))
-    how("--steps", type=_count, metavar="N", help="of the sampler (default: the config's)")
-    how("--grid", choices=GRIDS, metavar="NAME", help=f"of the times (default: the config's): {', '.join(GRIDS)}")
-    how("--rho", type=_at_least_0, metavar="X", help="of --grid karras (default: 7)")
-    for name, (kind, owners, text) in PARAMETERS.items():
-        how(f"--{name}", type=kind, metavar="X", help=f"{', '.join(owners)}: {text}")
-
-    guide = made.add_argument_group("guidance").add_argument
-    guide(
-        "--guidance_scale",
-        type=_real,
-        metavar="X",
-        help="0 unconditional, 1 the plain conditional model, above 1 sharper (default: the config's)",
-    )
-    guide("--classifier", type=Path, metavar="DIR", help="the run of a classifier that guides, in place of the model")
-    guide(
-        "--guidance_interval",
-        type=_at_least_0,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="guide at these noise levels sigma / alpha only (default: at all)",
-    )
-    guide("--guidance_rescale", type=_share, metavar="X", help="pull the contrast back by this share (default: 0)")
-    guide(
-        "--threshold",
-        type=_share,
-        metavar="Q",
-        help="where the expected clean image is cut off: 1 at the range of the data (default, but for latents), "
-        "0 not at all, between at this quantile",
-    )
-
-    edit = made.add_argument_group("editing").add_argument
-    edit("--init", type=Path, nargs="+", metavar="IMAGE", help="images to begin from; alone: variations of them")
-    edit("--strength", type=_share, metavar="X", help="how far back they are noised (default: 0.6)")
-    edit("--invert", action="store_true", help="walk them up to their noise, and down under --labels or --prompt")
-    edit("--was", metavar="L", help="with --invert: what the given images are, labels or a prompt (default: not said)")
-    edit("--mask", type=Path, nargs="+", metavar="IMAGE", help="paint where these are white, keep the rest")
-    edit("--outpaint", metavar="L,T,R,B", help="go on so many pixels to the left, top, right and bottom")
-    edit("--resample", type=_count, metavar="N", help="with --mask or --outpaint: take each step so often (default: 1)")
-    edit("--upscale", type=_count, metavar="K", help="find images of which the given ones are K times smaller")
-    edit("--colorize", action="store_true", help="find colours for gray images")
-    edit(
-        "--interpolate",
-        nargs="?",
-        const="",
-        metavar="A,B",
-        help="from seed A to seed B; or, with two --init, from one to the other",
-    )
-    edit("--resize", action="store_true", help="fit given images to the size of the model's")
-
-    out = made.add_argument_group("out").add_argument
-    out("--out", type=Path, metavar="FILE", help="the picture of all, a PNG (default: samples.png in the workdir)")
-    out("--npz", type=Path, metavar="FILE", help="arr_0 (uint8, NHWC) and arr_1 (labels), as evaluators read them")
-    out("--singles", type=Path, metavar="DIR", help="a PNG for each image")
-    out("--trajectory", action="store_true", help="also a strip and a GIF of x_t and of the clean image expected")
-    out("--open", action="store_true", help="show the picture")
-    out(
-        "--export", type=Path, metavar="FILE", help="write the sampler itself, to run without jaxdiff, and draw nothing"
-    )
+    _which(made.add_argument_group("which model").add_argument)
+    _what(made.add_argument_group("what").add_argument)
+    _how(made.add_argument_group("how", "without --sampler these change the config's own").add_argument)
+    _guidance(made.add_argument_group("guidance").add_argument)
+    _editing(made.add_argument_group("editing").add_argument)
+    _out(made.add_argument_group("out").add_argument)
     return made
+
+
+Add = Callable[..., argparse.Action]
+
+
+def _which(add: Add) -> None:
+    add("--workdir", type=Path, metavar="DIR", help="the folder of a run (default: the one trained last in runs/)")
+    add("--checkpoint", type=_whole, metavar="STEP", help="which of its checkpoints (default: the newest)")
+    average = "which average of the parameters: its number in the config (default: 0), none, or a width such as 0.08"
+    add("--average", metavar="N", help=f"{average}, put together from power averages")
+    add("--from_diffusers", type=Path, metavar="DIR", help="a folder of diffusers, in place of a run")
+
+
+def _what(add: Add) -> None:
+    add("--num", type=_count, metavar="N", help="how many images (default: as the config shows them)")
+    add("--labels", metavar="L", help="such as 3 or 0-9 or cat,ship: they take turns (default: all)")
+    add("--per_label", type=_count, metavar="N", help="how many of each label, prompt and given image")
+    add("--prompt", action="append", metavar="TEXT", help="a text; several, each after its --prompt, take turns")
+    add("--seed", type=_whole, metavar="S", help="with an image's number it says all of its noise (default: 0)")
+    add("--first", type=_whole, metavar="N", help="the number of the first image (default: 0)")
+    add("--batch_size", type=_count, metavar="N", help="at a time (default: 64, fewer if memory runs out)")
+
+
+def _how(add: Add) -> None:
+    add("--sampler", choices=SAMPLERS, metavar="NAME", help=", ".join(SAMPLERS))
+    add("--steps", type=_count, metavar="N", help="of the sampler (default: the config's)")
+    add("--grid", choices=GRIDS, metavar="NAME", help=f"of the times (default: the config's): {', '.join(GRIDS)}")
+    add("--rho", type=_at_least_0, metavar="X", help="of --grid karras (default: 7)")
+    for name, (kind, owners, text) in PARAMETERS.items():
+        add(f"--{name}", type=kind, metavar="X", help=f"{', '.join(owners)}: {text}")
+
+
+def _guidance(add: Add) -> None:
+    scale = "0 unconditional, 1 the plain conditional model, above 1 sharper (default: the config's)"
+    add("--guidance_scale", type=_real, metavar="X", help=scale)
+    add("--classifier", type=Path, metavar="DIR", help="the run of a classifier that guides, in place of the model")
+    interval = "guide at these noise levels sigma / alpha only (default: at all)"
+    add("--guidance_interval", type=_at_least_0, nargs=2, metavar=("LOW", "HIGH"), help=interval)
+    add("--guidance_rescale", type=_share, metavar="X", help="pull the contrast back by this share (default: 0)")
+    threshold = "where the expected clean image is cut off: 1 at the range of the data (default, but for latents)"
+    add("--threshold", type=_share, metavar="Q", help=f"{threshold}, 0 not at all, between at this quantile")
+
+
+def _editing(add: Add) -> None:
+    add("--init", type=Path, nargs="+", metavar="IMAGE", help="images to begin from; alone: variations of them")
+    add("--strength", type=_share, metavar="X", help="how far back they are noised (default: 0.6)")
+    add("--invert", action="store_true", help="walk them up to their noise, and down under --labels or --prompt")
+    add("--was", metavar="L", help="with --invert: what the given images are, labels or a prompt (default: not said)")
+    add("--mask", type=Path, nargs="+", metavar="IMAGE", help="paint where these are white, keep the rest")
+    add("--outpaint", metavar="L,T,R,B", help="go on so many pixels to the left, top, right and bottom")
+    add("--resample", type=_count, metavar="N", help="with --mask or --outpaint: take each step so often (default: 1)")
+    add("--upscale", type=_count, metavar="K", help="find images of which the given ones are K times smaller")
+    add("--colorize", action="store_true", help="find colours for gray images")
+    between = "from seed A to seed B, or with two --init from one to the other, in --per_label images (default: 10)"
+    add("--interpolate", nargs="?", const="", metavar="A,B", help=between)
+    add("--resize", action="store_true", help="fit given images to the size of the model's")
+
+
+def _out(add: Add) -> None:
+    add("--out", type=Path, metavar="FILE", help="the picture of all, a PNG (default: samples.png in the workdir)")
+    add("--npz", type=Path, metavar="FILE", help="arr_0 (uint8, NHWC) and arr_1 (labels), as evaluators read them")
+    add("--singles", type=Path, metavar="DIR", help="a PNG for each image")
+    add("--trajectory", action="store_true", help="also a strip and a GIF of x_t and of the clean image expected")
+    add("--open", action="store_true", help="show the picture")
+    add("--export", type=Path, metavar="FILE", help="the sampler itself, to run without jaxdiff; nothing is drawn")
 
 
 DESCRIPTION = """Draw images from a trained model.

@@ -60,11 +60,8 @@ class Plan:
 
     def options(self) -> dict[str, Any]:
         """What `Model.batches` is to be called with."""
-        return {
-            **{"labels": self.labels, "prompts": self.prompts, "edit": self.edit, "seed": self.seed},
-            **{"steps": self.steps, "sampler": self.sampler, "grid": self.grid, "classifier": self.classifier},
-            **self.guidance,
-        }
+        names = ("labels", "prompts", "edit", "seed", "steps", "sampler", "grid", "classifier")
+        return {name: getattr(self, name) for name in names} | self.guidance
 
 
 # --- the model and how it is walked ---------------------------------------------------------------------------------

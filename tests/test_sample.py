@@ -391,6 +391,15 @@ def test_all_is_shown_if_asked(command, monkeypatch):
     assert opened == [Path("a.png").absolute().as_uri()]
 
 
+def test_an_exported_sampler_draws_the_same(command):
+    code, program, err = command(*LABELLED, "--export", "digits.jaxdiff", "--guidance_scale", 2)
+    assert code == 0, err
+    scope = {}
+    exec(program, scope)
+    assert command(*LABELLED, "--num", 10, "--guidance_scale", 2, "--npz", "a.npz")[0] == 0
+    np.testing.assert_allclose(scope["images"].astype(int), np.load("a.npz")["arr_0"], atol=1)
+
+
 # --- editing --------------------------------------------------------------------------------------------------------
 
 
