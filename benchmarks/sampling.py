@@ -10,24 +10,21 @@ classifier-free guidance costs, what a second call compiles, and how soon a seco
 """
 
 import argparse
-import ctypes
-import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from contenders import Cases, Contender, ddpm_cifar10, prepare_torch
 
 ROOT = Path(__file__).parent.parent
 COUNT, ROUNDS = 16, 2
 CASES = {"DDIM, 50 steps": 50, "ancestral, 100 steps": 100}
-Samplings = dict[str, Callable[[], Any]]
 
 
 def model(classes: int | None = None) -> Any:
@@ -48,7 +45,7 @@ def model(classes: int | None = None) -> Any:
     return Model(system, params, (32, 32, 3))
 
 
-def ours() -> Samplings:
+def ours() -> Cases:
     from jaxdiff import grids, samplers
     from jaxdiff.parallel import keep_memory
 
@@ -81,24 +78,12 @@ def programs(call: Callable[[], Any]) -> int:
     return len(compiled)
 
 
-def peer(compiled: bool = False) -> Samplings:
+def peer(compiled: bool = False) -> Cases:
     import torch
-    from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+    from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
 
-    for setting in ((-4, 0), (-1, -1)):  # as `keep_memory` does, without importing jax
-        ctypes.CDLL(None).mallopt(*setting)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    net = UNet2DModel(
-        sample_size=32,
-        block_out_channels=(128, 256, 256, 256),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        downsample_padding=0,
-        flip_sin_to_cos=False,
-        freq_shift=1,
-        attention_head_dim=None,
-        norm_eps=1e-6,
-    ).eval()
+    prepare_torch()
+    net = ddpm_cifar10().eval()
     if compiled:
         net.forward = torch.compile(net.forward, dynamic=False)
     pipelines = DDIMPipeline(net, DDIMScheduler()), DDPMPipeline(net, DDPMScheduler())
@@ -110,42 +95,11 @@ def peer(compiled: bool = False) -> Samplings:
     }
 
 
-_samplings: Samplings = {}  # of the process of a contender
-
-
-def _start(prepare: Callable[[], Samplings]) -> None:
-    _samplings.update(prepare())
-
-
-def _call(case: str) -> Any:
-    return _samplings[case]()
-
-
-def _seconds(case: str) -> float:
-    begin = time.perf_counter()
-    _call(case)
-    return time.perf_counter() - begin
-
-
-class Contender:
-    """A process with the samplings that `prepare` makes."""
-
-    def __init__(self, prepare: Callable[[], Samplings]):
-        self._process = ProcessPoolExecutor(1, get_context("spawn"), _start, (prepare,))
-        self.best: dict[str, float] = {}
-
-    def ask(self, *call: Any) -> Any:
-        return self._process.submit(*call).result()
-
-    def take_turn(self, case: str) -> None:
-        self.best[case] = min(self.best.get(case, math.inf), self.ask(_seconds, case))
-
-
-def compare(prepared: dict[str, Callable[[], Samplings]]) -> None:
+def compare(prepared: dict[str, Callable[[], Cases]]) -> None:
     contenders = {name: Contender(prepare) for name, prepare in prepared.items()}
     for case in CASES:
         for contender in contenders.values():
-            contender.ask(_call, case)  # compiles
+            contender.ask(case)  # compiles
         for contender in ROUNDS * list(contenders.values()):
             contender.take_turn(case)
     ours, *others = contenders.values()
@@ -155,11 +109,11 @@ def compare(prepared: dict[str, Callable[[], Samplings]]) -> None:
         seconds = " | ".join(f"{contender.best[case]:.1f}" for contender in contenders.values())
         print(f"| {case} | {seconds} | {ours.best[case] / min(other.best[case] for other in others):.2f} |")
     for case in ("plain", "guided"):
-        ours.ask(_call, case)
+        ours.ask(case)
     for case in 4 * ("plain", "guided"):
         ours.take_turn(case)
     print(f"\nclassifier-free guidance: {ours.best['guided'] / ours.best['plain']:.2f} times the plain model")
-    print(f"programs compiled by a second call: {ours.ask(_call, 'programs')}", flush=True)
+    print(f"programs compiled by a second call: {ours.ask('programs')}", flush=True)
 
 
 def first_images() -> None:

@@ -16,18 +16,14 @@ the fastest product of two large matrices among the contenders, may pass 100%.
 """
 
 import argparse
-import ctypes
 import math
-import os
 import resource
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from typing import Any
 
-Cases = dict[str, Callable[[], Any]]
+from contenders import Cases, Contender, ddpm_cifar10, prepare_torch
+
 TIMED, ROUNDS, SIDE = ("forward", "train step", "product"), 5, 3072
 
 
@@ -66,6 +62,7 @@ def ours(batch: int, mapped: bool = True, dtype: Any = "float32", remat: bool = 
         "forward": lambda: jax.block_until_ready(forward(state[0], x, told)),
         "train step": step,
         "product": lambda: jax.block_until_ready(product(matrix, matrix)),
+        "memory": peak_memory,
         "FLOPs": lambda: flops(jax.make_jaxpr(net.apply)(state[0], x, told)),
         "programs": lambda: train._cache_size(),  # type: ignore[attr-defined]
         "forward workspace": lambda: workspace(forward, state[0], x, told),
@@ -91,24 +88,10 @@ def flops(jaxpr: Any) -> int:
 
 def peer(batch: int, compiled: bool = False, channels_last: bool = False) -> Cases:
     import torch
-    from diffusers import UNet2DModel
 
-    for setting in ((-4, 0), (-1, -1)):  # as `keep_memory` does, without importing jax
-        ctypes.CDLL(None).mallopt(*setting)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    net = UNet2DModel(
-        sample_size=32,
-        block_out_channels=(128, 256, 256, 256),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        downsample_padding=0,
-        flip_sin_to_cos=False,
-        freq_shift=1,
-        attention_head_dim=None,
-        norm_eps=1e-6,
-    )
+    prepare_torch()
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    net = net.to(memory_format=layout)
+    net = ddpm_cifar10().to(memory_format=layout)
     x, told = torch.randn(batch, 3, 32, 32).contiguous(memory_format=layout), torch.arange(batch) * 37
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
     apply, matrix = torch.compile(net, dynamic=False) if compiled else net, torch.ones(SIDE, SIDE)
@@ -122,7 +105,7 @@ def peer(batch: int, compiled: bool = False, channels_last: bool = False) -> Cas
         (apply(x, told).sample - x).square().mean().backward()
         optimiser.step()
 
-    return {"forward": forward, "train step": step, "product": lambda: matrix @ matrix}
+    return {"forward": forward, "train step": step, "product": lambda: matrix @ matrix, "memory": peak_memory}
 
 
 Contenders = dict[str, Callable[[int], Cases]]
@@ -143,77 +126,58 @@ PRECISIONS: Contenders = {
     "bfloat16, remat": partial(ours, dtype="bfloat16", remat=True),
 }
 
-_cases: Cases = {}  # of the process of a contender
 
-
-def _start(prepare: Callable[[int], Cases], batch: int) -> None:
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # one GPU for all
-    _cases.update(prepare(batch))
-
-
-def _call(case: str) -> Any:
-    return _cases[case]() if case in _cases else None
-
-
-def _seconds(case: str) -> float:
-    begin = time.perf_counter()
-    _call(case)
-    return time.perf_counter() - begin
-
-
-def _peak_memory() -> int:
+def peak_memory() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux
 
 
-class Contender:
-    """A process with the cases that `prepare` makes."""
+class Trainer(Contender):
+    """Also knows its first calls, and the memory it held after them."""
 
-    def __init__(self, prepare: Callable[[int], Cases], batch: int):
-        self._process = ProcessPoolExecutor(1, get_context("spawn"), _start, (prepare, batch))
-        self._first: dict[str, float] = {}
-        self.seconds, self.memory = dict.fromkeys(TIMED, math.inf), dict.fromkeys(TIMED, 0)
+    def __init__(self, prepare: Callable[[], Cases]):
+        super().__init__(prepare)
+        self.first, self.memory = dict.fromkeys(TIMED, 0.0), dict.fromkeys(TIMED, 0)
         for case in TIMED:
-            self._first[case] = self.ask(_seconds, case)
+            self.first[case] = self.seconds(case)
             self.take_turn(case)
-            self.memory[case] = self.ask(_peak_memory)
-
-    def ask(self, *call: Any) -> Any:
-        return self._process.submit(*call).result()
+            self.memory[case] = self.ask("memory")
 
     def take_turn(self, case: str) -> None:
-        self.ask(_seconds, case)  # meanwhile the threads of the one before fall quiet
-        self.seconds[case] = min(self.seconds[case], self.ask(_seconds, case))
+        self.ask(case)  # meanwhile the threads of the one before fall quiet
+        super().take_turn(case)
 
-    def row(self, case: str, batch: int, gigaflop: float, peak: float, first: "Contender") -> list[str]:
-        seconds, workspace = self.seconds[case], self.ask(_call, f"{case} workspace")
+    def row(self, case: str, batch: int, gigaflop: float, peak: float, reference: float) -> list[str]:
+        seconds, workspace = self.best[case], self.ask(f"{case} workspace")
         return [
             f"{batch / seconds:.2f}",
-            f"{seconds / first.seconds[case]:.2f}",
+            f"{seconds / reference:.2f}",
             f"{gigaflop / seconds:.0f}",
             f"{gigaflop / seconds / peak:.0%}",
             f"{self.memory[case] / 1e9:.2f} GB",
             f"{workspace / 1e9:.2f} GB" if workspace is not None else "",
-            f"{self._first[case] - seconds:.0f} s",
+            f"{self.first[case] - seconds:.0f} s",
         ]
 
 
 def compare(prepared: Contenders, batch: int) -> None:
     """The tables of one batch size."""
-    contenders = {name: Contender(prepare, batch) for name, prepare in prepared.items()}
+    contenders = {name: Trainer(partial(prepare, batch)) for name, prepare in prepared.items()}
     for case in ROUNDS * TIMED:
         for contender in contenders.values():
             contender.take_turn(case)
 
     first_name, first = next(iter(contenders.items()))
-    gigaflop = 1e-9 * first.ask(_call, "FLOPs")
-    peak = 2e-9 * SIDE**3 / min(contender.seconds["product"] for contender in contenders.values())
+    gigaflop = 1e-9 * first.ask("FLOPs")
+    peak = 2e-9 * SIDE**3 / min(contender.best["product"] for contender in contenders.values())
     print(f"{gigaflop:.0f} GFLOP forward; fastest product of matrices {peak:.0f} GFLOP/s; ", end="")
-    print(f"programs compiled in {2 * ROUNDS + 3} train steps: {first.ask(_call, 'programs')}")
+    print(f"programs compiled in {2 * ROUNDS + 3} train steps: {first.ask('programs')}")
     for case, passes in {"forward": 1, "train step": 3}.items():
         columns = [f"{case}, batch {batch}", "images/s", f"time / {first_name}'s", "GFLOP/s", "of peak"]
         print(f"\n| {' | '.join([*columns, 'memory', 'workspace', 'compile'])} |\n|{' --- |' * 8}")
         for name, contender in contenders.items():
-            print("| " + " | ".join([name, *contender.row(case, batch, passes * gigaflop, peak, first)]) + " |")
+            print(
+                "| " + " | ".join([name, *contender.row(case, batch, passes * gigaflop, peak, first.best[case])]) + " |"
+            )
     print(flush=True)
 
 

@@ -50,12 +50,19 @@ class Checkpoints:
             left = f"{self.folder} has {free / 1e6:.1f} MB of space left"
             raise ValueError(f"{left}, too little for a checkpoint of {need / 1e6:.1f} MB: make room")
 
+    def known(self, step: int | None) -> int:
+        """A step that is there: the newest, if None."""
+        if not self.steps:
+            raise ValueError(f"{self.folder} has no checkpoint yet: python train.py makes one")
+        if step not in (None, *self.steps):
+            raise ValueError(
+                f"{self.folder} has no checkpoint of step {step}: it has {', '.join(map(str, self.steps))}"
+            )
+        return self.steps[-1] if step is None else step
+
     def restore(self, like: Any, step: int | None = None) -> Any:
         """The state of one step, in the shapes and on the devices of `like`."""
-        step = self.steps[-1] if step is None and self.steps else step
-        if step not in self.steps:
-            has = f"it has {', '.join(map(str, self.steps))}" if self.steps else "it has none"
-            raise ValueError(f"{self.folder} has no checkpoint of step {step}: {has}")
+        step = self.known(step)
         like = {"state": like, "fingerprint": np.zeros(len(jax.tree.leaves(like)), np.uint32)}
         try:
             item = self._manager.restore(step, args=ocp.args.StandardRestore(like))
@@ -103,18 +110,18 @@ class DamagedError(ValueError):
     """A checkpoint that cannot be read, or is not what was written."""
 
 
-@jax.jit
-def fingerprint(tree: Any) -> UInt32[Array, "leaves"]:
+def fingerprint(tree: Any) -> np.ndarray:
     """A number for each array, of whole numbers alone: the same on any devices, however the array is divided."""
+    return np.array(jax.device_get([_number(leaf) for leaf in jax.tree.leaves(tree)]), np.uint32)
 
-    def one(leaf: Array) -> Array:
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        words = _words(leaf).reshape(-1)
-        place = 2 * lax.iota(jnp.uint32, words.size) + 1
-        return jnp.sum((words ^ (words >> 15)) * (place ^ (place << 7)), dtype=jnp.uint32)
 
-    return jnp.stack([one(leaf) for leaf in jax.tree.leaves(tree)])
+@jax.jit  # of one array, since many are of one shape: compiled in an eighth of the time of all at once
+def _number(leaf: Array) -> UInt32[Array, ""]:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    words = _words(leaf).reshape(-1)
+    place = 2 * lax.iota(jnp.uint32, words.size) + 1
+    return jnp.sum((words ^ (words >> 15)) * (place ^ (place << 7)), dtype=jnp.uint32)
 
 
 def _words(leaf: Array) -> Array:

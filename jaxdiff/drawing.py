@@ -36,8 +36,7 @@ def draw(o: Namespace) -> int:
         print(exported(plan, o.export))
         return 0
     if o.outpaint is not None:
-        show(path, outpainted(plan, o), o.open)
-        return 0
+        return outpainted(plan, o, path)
     first, count = o.first or 0, count_of(plan, o)
     if first + count > 2**32:
         raise ValueError(f"images are numbered below 2^32, got {count} from --first {first} on")
@@ -227,27 +226,37 @@ def opened(plan: Plan, o: Namespace, numbers: range) -> list[output.Output]:
 
 
 def hashed(arrays: Any) -> str:
-    return hashlib.sha256(np.asarray(fingerprint(arrays)).tobytes()).hexdigest()
+    return hashlib.sha256(fingerprint(arrays).tobytes()).hexdigest()
 
 
 # --- other ways -----------------------------------------------------------------------------------------------------
 
 
-def outpainted(plan: Plan, o: Namespace) -> np.ndarray:
-    """A picture of every given image under every label or prompt, with its borders painted."""
+def outpainted(plan: Plan, o: Namespace, path: Path) -> int:
+    """A picture of every given image under every label or prompt, with its borders painted; the exit code."""
     sides = o.outpaint.split(",")
-    if len(sides) != 4 or not all(side.strip().isdecimal() and int(side) < 2**12 for side in sides):
+    legal = len(sides) == 4 and all(side.strip().isdecimal() and int(side) < 2**12 for side in sides)
+    if not legal or not any(map(int, sides)):
         raise ValueError(
             f"--outpaint takes pixels to the left, top, right and bottom, such as 0,0,28,0: got {o.outpaint!r}"
         )
-    left, top, right, bottom = map(int, sides)
     given = given_images(o.init, plan.model.image_shape, o.resize)
     times = o.num or plan.period * (o.per_label or 1) * len(given)
     turns = np.arange(times) // plan.period % len(given)
     print(f"{times} images of {plan.model.name}: {plan.how()}", file=sys.stderr)
     options = {name: value for name, value in plan.options().items() if name != "edit"}
-    x = editing.outpaint(plan.model, given[turns], left, top, right, bottom, batch_size=o.batch_size, **options)
-    return laid_out(x, [plan.texts[i % plan.period] for i in range(times)] if plan.texts else None)
+    painting = editing.outpainting(plan.model, given[turns], *map(int, sides), batch_size=o.batch_size, **options)
+    done, windows, canvas = next(painting)
+    with tqdm(total=windows, unit=" windows", disable=None) as bar, contextlib.suppress(KeyboardInterrupt):
+        for done, *_ in painting:  # all of them on the one canvas
+            bar.update(done - bar.n)
+    if done:
+        texts = [plan.texts[i % plan.period] for i in range(times)] if plan.texts else None
+        show(path, laid_out(canvas, texts), o.open)
+    if done == windows:
+        return 0
+    print(f"stopped at {done} of {windows} windows", file=sys.stderr)
+    return 130
 
 
 def exported(plan: Plan, path: Path) -> str:

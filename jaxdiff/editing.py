@@ -5,7 +5,7 @@ Each makes an `Edit`, which `Model.sample` and `Model.batches` take, with labels
     model.sample(8, labels=8, edit=vary(model, images, strength=0.6))
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -132,25 +132,48 @@ def outpaint(
 
     `options` are those of `Model.sample`, such as labels; image i of each window draws from the same i.
     """
+    *_, (_, _, canvas) = outpainting(model, images, left, top, right, bottom, **options)
+    return canvas
+
+
+def outpainting(
+    model: Model,
+    images: np.ndarray,
+    left: int = 0,
+    top: int = 0,
+    right: int = 0,
+    bottom: int = 0,
+    *,
+    seed: int = 0,
+    **options: Any,
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """The same window by window: how many are painted, of how many, and the canvas so far."""
     require(min(left, top, right, bottom) >= 0, "borders of 0 pixels or more", (left, top, right, bottom))
     images = model.checked(images)
     n, height, width, channels = images.shape
     canvas = np.zeros((n, top + height + bottom, left + width + right, channels), np.float32)
-    known = np.zeros(canvas.shape[1:3], bool)
     canvas[:, top : top + height, left : left + width] = images
+    windows = list(_windows(canvas.shape[1:3], top, left, height, width))
+    yield 0, len(windows), canvas
+    for number, (window, painted) in enumerate(windows):
+        own = (seed + number * 0x9E3779B9) % 2**32  # noise of its own
+        edit = inpaint(model, canvas[:, *window], painted[None])
+        canvas[:, *window] = model.sample(n, edit=edit, seed=own, **options)
+        yield number + 1, len(windows), canvas
+
+
+def _windows(
+    size: tuple[int, ...], top: int, left: int, height: int, width: int
+) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+    """Where to paint, from what is known outwards, and which pixels of each window are new."""
+    known = np.zeros(size, bool)
     known[top : top + height, left : left + width] = True
-    seed = options.pop("seed", 0)
-    places = [(y, x) for y in _moves(top, height, len(known)) for x in _moves(left, width, known.shape[1])]
-    for number, (y, x) in enumerate(sorted(places, key=lambda place: abs(place[0] - top) + abs(place[1] - left))):
+    corners = [(y, x) for y in _moves(top, height, size[0]) for x in _moves(left, width, size[1])]
+    for y, x in sorted(corners, key=lambda corner: abs(corner[0] - top) + abs(corner[1] - left)):
         window = np.s_[y : y + height, x : x + width]
         if not known[window].all():
-            painted = ~known[window][None]
-            edit = inpaint(model, canvas[:, *window], painted)
-            own = (seed + number * 0x9E3779B9) % 2**32  # noise of its own
-            drawn = model.sample(n, edit=edit, seed=own, **options)
-            canvas[:, *window] = np.where(painted[..., None], drawn, canvas[:, *window])
+            yield window, ~known[window]
             known[window] = True
-    return canvas
 
 
 def _moves(start: int, size: int, length: int) -> list[int]:

@@ -76,6 +76,7 @@ class Classifier:
     system: Classification
     params: Any
     shape: tuple[int, ...]
+    classes: tuple[str, ...] = ()
     name: str = "the classifier"
 
 
@@ -122,28 +123,31 @@ class Model:
         classifier: Classifier | None = None,
     ) -> tuple[Any, list[str]]:
         """Conditions, one for each label or prompt, and what each says; by default all there are; none: (None, [])."""
-        condition: Any = self.system.condition
-        if condition is None and classifier is not None:
-            condition = Labels(classifier.system.network.classes)
+        condition, names = self.knows(classifier)
         if labels is not None and not isinstance(condition, Labels):
             raise ValueError(f"{self.name} knows no labels: leave out --labels")
         if prompts is not None and not isinstance(condition, Prompts):
             raise ValueError(f"{self.name} knows no prompts: leave out --prompt")
         if labels is not None:
             each = _several("label", labels, (int, str, np.integer))
-            return condition.named(np.array([self._label(label, condition.classes) for label in each]), self.classes)
+            return condition.named(np.array([self._label(label, condition.classes, names) for label in each]), names)
         if prompts is not None:
             return condition.told(_several("prompt", prompts, str))
-        return (None, []) if condition is None else condition.choices(self.classes)
+        return (None, []) if condition is None else condition.choices(names)
 
-    def _label(self, label: int | str, classes: int) -> int:
-        numbers = {name: number for number, name in enumerate(self.classes)}
+    def knows(self, classifier: Classifier | None = None) -> tuple[Any, tuple[str, ...]]:
+        """The kind of condition that it takes, or else that guides it, and what classes are called."""
+        if self.system.condition is None and classifier is not None:
+            return Labels(classifier.system.network.classes), classifier.classes
+        return self.system.condition, self.classes
+
+    def _label(self, label: int | str, classes: int, names: tuple[str, ...]) -> int:
+        numbers = {name: number for number, name in enumerate(names)}
         found = numbers.get(label, -1) if isinstance(label, str) else int(label)
         if not 0 <= found < classes:
-            told_by_name = any(not name.isdecimal() for name in self.classes)
-            some = ", ".join(self.classes[:10]) + ", ..." * (len(self.classes) > 10)
-            names = f", or {some}" if told_by_name else ""
-            raise ValueError(f"{self.name} knows the labels 0 to {classes - 1}{names}; got {label}")
+            some = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
+            by_name = f", or {some}" if any(not name.isdecimal() for name in names) else ""
+            raise ValueError(f"{self.name} knows the labels 0 to {classes - 1}{by_name}; got {label}")
         return found
 
     def null(self, count: int) -> Any:
@@ -313,7 +317,7 @@ def load_classifier(folder: str | Path, step: int | None = None) -> Classifier:
     if not isinstance(run.config.system, Classification):
         raise ValueError(f"{folder} trained {type(run.config.system).__name__}, no classifier: give another")
     _, params = trained(run, step)
-    return Classifier(run.config.system, params, run.shape, str(folder))
+    return Classifier(run.config.system, params, run.shape, classes_of(run), str(folder))
 
 
 def parameters_of(run: Experiment, step: int | None, average: int | float | None) -> tuple[int, Any]:
@@ -335,12 +339,7 @@ def _profile(run: Experiment, step: int | None, width: float) -> tuple[int, Any]
     if not 0 < width < 0.28:
         raise ValueError(f"the width of an average must be above 0 and below 0.28, got {width}")
     with reading(run) as checkpoints:
-        steps = checkpoints.steps
-    if step is None:
-        step = steps[-1] if steps else 0
-    if step not in steps:
-        has = ", ".join(map(str, steps)) or "none"
-        raise ValueError(f"{run.folder} has no checkpoint of step {step}: it has {has}")
+        steps, step = checkpoints.steps, checkpoints.known(step)
     snapshots = [(known, float(at), trained(run, at, i)[1]) for at in steps if at <= step for i, known in powers]
     return step, averages.profile(width, step, snapshots)
 

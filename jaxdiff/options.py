@@ -84,7 +84,6 @@ RULES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("was", (), ("init",)),
     ("interpolate", ("num",), ()),
     ("guidance_rescale", ("classifier",), ()),
-    *((name, (), ("churn",)) for name in ("s_min", "s_max", "s_noise")),
     ("mask", ("outpaint", "upscale", "colorize", "interpolate"), ("init",)),
     ("outpaint", ("upscale", "colorize", "interpolate", "npz", "singles", "trajectory", "first"), ("init",)),
     ("upscale", ("colorize", "interpolate", "resize"), ("init",)),

@@ -70,7 +70,7 @@ class Plan:
 def planned(o: Namespace) -> Plan:
     model = chosen(o)
     classifier = None if o.classifier is None else load_classifier(o.classifier)
-    labels = None if o.labels is None else parsed_labels(o.labels, model.classes)
+    labels = None if o.labels is None else parsed_labels(o.labels, model.knows(classifier)[1])
     told, texts = model.choices(labels, o.prompt, classifier)
     sampler = sampler_of(o, model.system.sampler)
     guidance = {
@@ -125,6 +125,9 @@ def sampler_of(o: Namespace, default: Sampler) -> Sampler:
         value = getattr(o, name)
         for field in ("rtol", "atol") if name == "tolerance" else (name,):
             sampler = sampler if value is None else with_parameter(sampler, name, field, value)
+    for name in ("s_min", "s_max", "s_noise"):
+        if getattr(o, name) is not None and not getattr(sampler, "churn", 0.0):
+            raise ValueError(f"--{name} says how {sampler} churns, which it does not: add --churn")
     return samplers.Resampling(sampler, o.resample) if (o.resample or 1) > 1 else sampler
 
 

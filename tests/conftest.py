@@ -1,7 +1,8 @@
 """Every test runs on eight fake CPU devices, and silent broadcasting between ranks is an error."""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -31,6 +32,31 @@ def compiled_quickly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     jax.config.update("jax_disable_most_optimizations", False)
     jax.config.update("jax_compilation_cache_dir", None)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture
+def optimised() -> Iterator[None]:
+    """For those among them that run much after all."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """A command in this process: the exit code of its main, and what that wrote to stdout and stderr."""
+
+    def of(main: Callable[[], int], *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"{main.__module__}.py", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            code = main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capsys.readouterr()
+
+    return of
 
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -275,7 +275,7 @@ def test_windows_cover_all_and_overlap_with_what_is_known(size, borders, monkeyp
         np.testing.assert_array_equal(known[mask == 1], 0)
         assert (known[mask == 0] != 0).all()  # drawn before, or given
         calls.append((seed, options))
-        return np.full((count, *self.shape), 2.0 + len(calls), np.float32)
+        return edit.pasted(np.arange(count), np.full((count, *self.shape), 2.0 + len(calls), np.float32))
 
     monkeypatch.setattr(Model, "sample", sample)
     images = pictures(2, (*size, 1))

@@ -34,7 +34,7 @@ PLAIN = Model(exact_system(), {}, SHAPE, name="plain")
 PROMPTED = Model(
     exact_system(condition=Prompts(Bytes(8), shown=("a cat", "a dog"), drop=0.1)), {}, SHAPE, name="prompted"
 )
-CLASSIFIER = Classifier(Classification(ExactClassifier(), Flow(), told=time), {}, SHAPE, "judge")
+CLASSIFIER = Classifier(Classification(ExactClassifier(), Flow(), told=time), {}, SHAPE, name="judge")
 
 
 # --- what it is told ------------------------------------------------------------------------------------------------
@@ -75,6 +75,8 @@ def test_without_a_condition_there_is_nothing_to_tell_but_to_a_classifier():
     assert PLAIN.choices() == (None, [])
     assert PLAIN.null(3) is None
     assert PLAIN.choices(1, classifier=CLASSIFIER)[1] == ["1"]
+    told, said = PLAIN.choices(["ship", 0], classifier=replace(CLASSIFIER, classes=("cat", "dog", "ship")))
+    assert (list(told), said) == ([2, 0], ["ship", "cat"])
     assert list(PLAIN.choices(classifier=CLASSIFIER)[0]) == [0, 1, 2]
 
 

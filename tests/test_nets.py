@@ -243,6 +243,7 @@ def test_tokens():
 
 
 @EACH
+@pytest.mark.usefixtures("optimised")
 def test_it_overfits_eight_images(name):
     """The loss of the noise in eight noisy images, or of eight labels, falls a hundredfold."""
     net, condition = NETS[name]
@@ -431,6 +432,7 @@ def test_kl_of_a_diagonal_gaussian():
     np.testing.assert_allclose(z.std(0), [1, 1, 2], rtol=0.02)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_the_autoencoder_overfits_eight_images_and_its_codec_measures_them():
     from jaxdiff.losses import AutoencoderLoss, squared
 

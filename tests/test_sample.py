@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from toy import config
 
 import sample
-from jaxdiff import drawing, grids, images, options, parallel, plan, samplers, sampling
+from jaxdiff import drawing, editing, grids, images, options, parallel, plan, samplers, sampling
 from jaxdiff.augment import Augment
 from jaxdiff.experiment import Experiment
 from jaxdiff.model import Model, load
@@ -44,7 +45,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def command(runs, tmp_path, monkeypatch, capsys):
+def command(runs, tmp_path, monkeypatch, called):
     """sample.py's exit code and what it wrote, run in this process where the runs are."""
     for path in (runs / "runs").iterdir():
         (tmp_path / "runs").mkdir(exist_ok=True)
@@ -52,16 +53,7 @@ def command(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(parallel, "prepare", lambda: None)
 
-    def of(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sample.py", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            code = sample.main()
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return of
+    return partial(called, sample.main)
 
 
 LABELLED = ("--workdir", "runs/labelled")
@@ -262,6 +254,8 @@ def test_what_cannot_be_is_said_at_once(flags, says, command):
         (["--init", "digit.png", "--upscale", "3"], "--upscale must divide 8x8"),
         (["--init", "digit.png", "--colorize"], "a model of colour images"),
         (["--init", "digit.png", "--outpaint", "1,2"], "--outpaint takes pixels"),
+        (["--init", "digit.png", "--outpaint", "0,0,0,0"], "--outpaint takes pixels"),
+        (["--sampler", "edm", "--s_min", "0.1"], "--s_min says how EDM"),
         (["--init", "digit.png", "--strength", "0"], "strength must be above 0"),
         (["--init", "digit.png", "--steps", "1", "--strength", "0.5"], "of a single step is all of it"),
         (["--init", "digit.png", "--invert", "--sampler", "ddpm"], "does not follow the ODE"),
@@ -436,6 +430,25 @@ def test_outpainting_keeps_the_image_in_its_place(command, digit):
     assert sheet.shape[:2] == (height * scale + 4, width * scale + 4)
     inner = sheet[2 + 2 * scale : 2 + 10 * scale : scale, 2 : 2 + 8 * scale : scale, 0]
     np.testing.assert_array_equal(inner, digit)
+
+
+def test_ctrl_c_keeps_the_windows_that_are_painted(command, digit, monkeypatch):
+    calls, inpaint = [], editing.inpaint
+
+    def first_only(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return inpaint(*arguments)
+
+    monkeypatch.setattr(editing, "inpaint", first_only)
+    code, out, err = command(*LABELLED, "--init", "digit.png", "--outpaint", "0,0,8,0", "--labels", 3, "--out", "a.png")
+    assert (code, out) == (130, "a.png\n")
+    assert err.endswith("stopped at 1 of 2 windows\n")
+    painted = pixels("a.png")[2:-2:8, 2:-2:8, 0]
+    np.testing.assert_array_equal(painted[:, :8], digit)
+    assert len(np.unique(painted[:, 8:12])) > 8
+    np.testing.assert_array_equal(painted[:, 12:], 128)  # of no colour yet
 
 
 def test_interpolation_begins_and_ends_with_the_two_seeds(command):

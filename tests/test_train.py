@@ -89,19 +89,14 @@ def run(finished, tmp_path):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(monkeypatch, called):
     """train.py's exit code and what it wrote to stderr, but in this process."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(parallel, "prepare", lambda distributed=False: None)
 
     def of(*arguments):
-        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            code = train.main()
-        except SystemExit as stop:
-            code = stop.code
-        return code, capsys.readouterr().err
+        code, _, err = called(train.main, *arguments)
+        return code, err
 
     return of
 
