@@ -14,6 +14,7 @@ from jaxdiff.process import VE, VP, Discrete, Flow, Karras, LinearBetas, SubVP
 from jaxdiff.rng import image_key, normal
 from jaxdiff.sampling import sample, walk
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=name)
 
 
