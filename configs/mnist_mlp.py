@@ -1,6 +1,6 @@
 """MNIST by a perceptron in twenty steps, betas from 0.001 to 0.7: linear layers and SiLU, told step and label.
 
-5 minutes on 2 busy CPU cores; blurred, but most digits can be named (docs/mnist_mlp.png).
+6 minutes on 2 busy CPU cores; blurred, but most digits can be named (docs/mnist_mlp.png).
 """
 
 from jaxdiff import denoise, losses

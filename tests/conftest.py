@@ -1,5 +1,6 @@
 """Every test runs on eight fake CPU devices, and silent broadcasting between ranks is an error."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ def compiled_quickly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 @pytest.fixture
 def optimised() -> Iterator[None]:
     """For those among them that run much after all."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
@@ -60,3 +61,4 @@ def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.set_threshold(200_000, 20, 50)  # tracing makes many objects: collected as often as usual, they cost a tenth of all

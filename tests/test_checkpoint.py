@@ -1,6 +1,5 @@
 """Checkpoints: what is kept, what is moved to other devices, and that no damage goes unseen."""
 
-import gc
 import shutil
 import time
 from pathlib import Path
@@ -148,15 +147,6 @@ def deleted(path, rng):
     path.unlink()
 
 
-@pytest.fixture
-def abandoned():
-    """Orbax leaves coroutines behind when it fails, which complain when they are collected."""
-    yield
-    gc.collect()
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("abandoned")
 @pytest.mark.parametrize("damage", [flipped, truncated, emptied, deleted])
 def test_no_damage_goes_unseen(two, damage):
     """A damaged file either does not matter, or the checkpoint before is taken and a line says so."""
@@ -211,8 +201,6 @@ def test_fingerprints_do_not_depend_on_devices():
         np.testing.assert_array_equal(fingerprint(jax.device_put(state, Trainer(placing).shardings(state))), wanted)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("abandoned")
 def test_when_all_are_damaged_nothing_is_touched(two):
     for step in (1, 2):
         for path in (two / str(step)).rglob("d/*"):

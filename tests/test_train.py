@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import gc
 import os
 import pty
 import re
@@ -197,21 +196,12 @@ def test_plain_lines_without_a_terminal_and_a_bar_with_one(survivor):
 # --- gone on after other things -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def abandoned():
-    """Orbax leaves coroutines behind when it fails, which complain when they are collected."""
-    yield
-    gc.collect()
-
-
 def flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 16
     path.write_bytes(content)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("abandoned")
 def test_a_damaged_checkpoint_is_set_aside_and_the_result_is_the_same(run, finished, command):
     for path in (run / "checkpoints" / "80").rglob("d/*"):
         flip_a_bit(path)
@@ -221,8 +211,6 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_result_is_the_same(run, finis
     assert_same(outcome(run), outcome(finished))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("abandoned")
 def test_when_all_checkpoints_are_damaged(run, command):
     for path in (run / "checkpoints").rglob("d/*"):
         path.write_bytes(b"")
