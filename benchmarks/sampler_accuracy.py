@@ -18,7 +18,7 @@ from jaxdiff import grids, images, parallel, samplers
 from jaxdiff.data import Examples
 from jaxdiff.model import Classifier, Model, load, load_classifier
 
-BATCH, BATCHES, STEPS = 100, 5, (5, 10, 20, 50)
+BATCH, BATCHES, STEPS = 100, 3, (5, 10, 20, 40)
 SAMPLERS = (
     samplers.DDPM(),
     samplers.DDPM(variance=1.0),

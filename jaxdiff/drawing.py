@@ -5,6 +5,7 @@ import hashlib
 import os
 import sys
 import time
+import warnings
 import webbrowser
 from argparse import Namespace
 from collections.abc import Iterator
@@ -19,9 +20,10 @@ from jaxdiff.checkpoint import fingerprint
 from jaxdiff.command import MEMORY
 from jaxdiff.plan import Plan, given_images, newest, planned
 from jaxdiff.sampling import Progress
-from jaxdiff.systems import laid_out
 
-IN_PICTURE = 1000  # images; what is beyond is not in it
+IN_PICTURE = 1000  # images of up to 128x128; what is beyond is not in it
+AT_A_TIME = 64  # of these
+CHANGES = ("strength", "invert", "was", "outpaint", "upscale", "colorize", "interpolate")  # what tells edits apart
 FRAMES, FOLLOWED = 24, 8  # of a trajectory, and of how many images
 
 
@@ -103,10 +105,13 @@ class Drawing:
         self, plan: Plan, numbers: range, outputs: list[output.Output], batch_size: int | None, trajectory: bool
     ) -> None:
         self.plan, self.numbers, self.outputs = plan, numbers, outputs
-        self.size, self.halves = min(batch_size or 64, len(numbers)), batch_size is None
+        larger = max(int(np.prod(plan.model.image_shape[:2])) / 128**2, 1.0)
+        self.size = min(batch_size or max(int(AT_A_TIME / larger), 1), len(numbers))
+        self.halves = batch_size is None
+        self.in_picture = max(int(IN_PICTURE / larger), 1)
         self.follows = trajectory
         self.done = min((each.done for each in outputs), default=0)
-        self.kept = [outputs[0].read(0, min(self.done, IN_PICTURE))] if self.done else []
+        self.kept = [outputs[0].read(0, min(self.done, self.in_picture))] if self.done else []
         self.frames: list[tuple[np.ndarray, np.ndarray]] = []
 
     def run(self) -> bool:
@@ -117,8 +122,13 @@ class Drawing:
                 print("their way is not seen again: --trajectory needs a call that begins", file=sys.stderr)
         begin, before = time.perf_counter(), self.done
         self.bar = tqdm(total=len(self.numbers), initial=before, unit=" images", disable=None, dynamic_ncols=True)
-        with self.bar, contextlib.suppress(KeyboardInterrupt):
+        with self.bar, warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt):
+            warnings.filterwarnings("ignore", "some images are not finite")  # it is told here
             for indices, x in self._batches():
+                finite = np.isfinite(x).all((1, 2, 3))
+                if not finite.all():
+                    what = f"image {indices[~finite][0]} is not finite"
+                    raise ValueError(f"{what}: take more --steps or --max_steps, less guidance, or another --sampler")
                 self._take(indices, images.to_uint8(x))
         seconds = time.perf_counter() - begin
         print(f"{(self.done - before) / seconds:.3g} images/s, {seconds:.1f} s with compiling", file=sys.stderr)
@@ -136,11 +146,13 @@ class Drawing:
                     every=max(steps // FRAMES, 1),
                     **self.plan.options(),
                 )
-            except RuntimeError as error:
-                if MEMORY not in str(error) or not self.halves or self.size == 1:
+            except (RuntimeError, MemoryError) as error:
+                short = MEMORY in str(error) or isinstance(error, MemoryError)
+                if not short or not self.halves or self.size == 1:
                     raise
                 self.size //= 2
-                self.frames.clear()
+                if not self.done:
+                    self.frames.clear()
                 print(f"too little memory: going on with {self.size} images at a time", file=sys.stderr)
 
     def _take(self, indices: np.ndarray, batch: np.ndarray) -> None:
@@ -149,7 +161,7 @@ class Drawing:
             new = slice(each.done - self.done, None)  # of several, one may have got further before
             if each.done < self.done + len(batch):
                 each.write(batch[new], None if labels is None else labels[new])
-        if self.done < IN_PICTURE:
+        if self.done < self.in_picture:
             self.kept.append(batch)
         self.done += len(batch)
         self.bar.update(self.done - self.bar.n)
@@ -167,19 +179,9 @@ class Drawing:
 
     def picture(self, in_order: bool) -> np.ndarray:
         """A row for each label or prompt and given image, which stands first; of one alone a square."""
-        tiles, texts, edit = np.concatenate(self.kept)[:IN_PICTURE], self.plan.texts, self.plan.edit
-        count = max(len(texts), 1) if in_order else self.plan.period
-        rows = [list(tiles[(row - self.numbers[0]) % count :: count]) for row in range(count)]
-        labels = [texts[i % len(texts)] for i in range(count)] if texts else None
-        if edit is not None and edit.shown is not None:
-            given = images.to_uint8(edit.shown)
-            rows = [[given[i % len(given)], *row] if row else [] for i, row in enumerate(rows)]
-        if count == 1:
-            return images.sheet(np.stack(rows[0]), title=texts[0] if texts else None)
-        columns, white = max(map(len, rows)), np.full_like(tiles[0], 255)
-        filled = [tile for row in rows if row for tile in (*row, *[white] * (columns - len(row)))]
-        labels = None if labels is None else [label for label, row in zip(labels, rows, strict=True) if row]
-        return images.sheet(np.stack(filled), columns=columns, labels=labels)
+        tiles, texts, edit = np.concatenate(self.kept)[: self.in_picture], self.plan.texts, self.plan.edit
+        given = None if edit is None or edit.shown is None else images.to_uint8(edit.shown)
+        return in_rows(tiles, texts, max(len(texts), 1) if in_order else self.plan.period, self.numbers[0], given)
 
     def trajectory(self, path: Path) -> tuple[Path, Path]:
         """A strip and a GIF, of x_t and of the clean image expected."""
@@ -195,12 +197,31 @@ class Drawing:
         return strip, film
 
 
+def in_rows(
+    tiles: np.ndarray, texts: list[str], count: int, first: int = 0, given: np.ndarray | None = None
+) -> np.ndarray:
+    """`count` rows that take turns, as the texts and the given images do, which stand before them; a single one wraps.
+
+    `first` is the number of the first image.
+    """
+    rows = [list(tiles[(row - first) % count :: count]) for row in range(count)]
+    labels = [texts[i % len(texts)] for i in range(count)] if texts else None
+    if given is not None:
+        rows = [[given[i % len(given)], *row] if row else [] for i, row in enumerate(rows)]
+    if count == 1:
+        return images.sheet(np.stack(rows[0]), title=texts[0] if texts else None)
+    columns, white = max(map(len, rows)), np.full_like(tiles[0], 255)
+    filled = [tile for row in rows if row for tile in (*row, *[white] * (columns - len(row)))]
+    labels = None if labels is None else [label for label, row in zip(labels, rows, strict=True) if row]
+    return images.sheet(np.stack(filled), columns=columns, labels=labels)
+
+
 def opened(plan: Plan, o: Namespace, numbers: range) -> list[output.Output]:
     """Where images go beside the picture; what an interrupted call wrote there of the same stays."""
     if o.npz is None and o.singles is None:
         return []
     given = b"".join(path.read_bytes() for path in (*(o.init or ()), *(o.mask or ())))
-    changes = {name: getattr(o, name) for name in ("strength", "invert", "was", "upscale", "colorize", "interpolate")}
+    changes = {name: getattr(o, name) for name in CHANGES}
     about = {
         "model": plan.model.name,
         "parameters": hashed((plan.model.params, plan.model.codec, plan.classifier and plan.classifier.params)),
@@ -247,12 +268,21 @@ def outpainted(plan: Plan, o: Namespace, path: Path) -> int:
     options = {name: value for name, value in plan.options().items() if name != "edit"}
     painting = editing.outpainting(plan.model, given[turns], *map(int, sides), batch_size=o.batch_size, **options)
     done, windows, canvas = next(painting)
-    with tqdm(total=windows, unit=" windows", disable=None) as bar, contextlib.suppress(KeyboardInterrupt):
-        for done, *_ in painting:  # all of them on the one canvas
-            bar.update(done - bar.n)
-    if done:
-        texts = [plan.texts[i % plan.period] for i in range(times)] if plan.texts else None
-        show(path, laid_out(canvas, texts), o.open)
+    with contextlib.ExitStack() as closing:
+        singles = [closing.enter_context(contextlib.closing(each)) for each in opened(plan, o, range(times))]
+        try:
+            with tqdm(total=windows, unit=" windows", disable=None) as bar, contextlib.suppress(KeyboardInterrupt):
+                for done, *_ in painting:  # all of them on the one canvas
+                    bar.update(done - bar.n)
+        finally:  # also if memory ran out
+            if done:
+                tiles = images.to_uint8(canvas)
+                show(path, in_rows(tiles, plan.texts, plan.period * len(given)), o.open)
+        for each in singles if done == windows else []:
+            labels = plan.labels_of(np.arange(times))
+            each.write(tiles[each.done :], None if labels is None else labels[each.done :])
+            each.finish()
+            print(o.singles)
     if done == windows:
         return 0
     print(f"stopped at {done} of {windows} windows", file=sys.stderr)

@@ -48,10 +48,11 @@ def invert(
     Sample on the same grid, by a sampler that follows the ODE. The walk is unguided.
     """
     encoded = model.encoded(images)
-    condition = model.null(len(images))
-    if labels is not None or prompts is not None:
-        condition, texts = model.choices(labels, prompts)
-        condition = condition[np.arange(len(images)) % len(texts)]
+    if labels is None and prompts is None:
+        condition = model.null(len(images))
+    else:
+        choices, texts = model.choices(labels, prompts)
+        condition = choices[np.arange(len(images)) % len(texts)]
     noise = sampling.encode(
         model.denoiser(guidance_scale=1.0, threshold=0.0),
         model.system.process,

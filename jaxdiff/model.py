@@ -286,7 +286,7 @@ def load_diffusers(folder: str | Path) -> Model:
         condition=None if read.labels is None else Labels(read.labels, drop=0.1 if read.null else 0.0),
         codec=None if read.codec is None else str(folder),
         sampler=DDIM(),
-        steps=50,
+        steps=min(50, getattr(read.process, "steps", 50)),
         clip=read.clip,
         shown=16,
     )

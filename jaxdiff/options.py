@@ -77,15 +77,14 @@ RULES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("average", ("from_diffusers",), ()),
     ("labels", ("prompt",), ()),
     ("per_label", ("num",), ()),
-    ("rho", (), ("grid",)),
     ("strength", ("mask", "invert", "outpaint", "upscale", "colorize", "interpolate"), ("init",)),
-    ("invert", ("mask", "outpaint", "upscale", "colorize"), ("init",)),
+    ("invert", ("mask", "outpaint", "upscale", "colorize", "seed", "per_label"), ("init",)),
     ("was", (), ("invert", "interpolate")),
     ("was", (), ("init",)),
     ("interpolate", ("num",), ()),
     ("guidance_rescale", ("classifier",), ()),
     ("mask", ("outpaint", "upscale", "colorize", "interpolate"), ("init",)),
-    ("outpaint", ("upscale", "colorize", "interpolate", "npz", "singles", "trajectory", "first"), ("init",)),
+    ("outpaint", ("upscale", "colorize", "interpolate", "npz", "trajectory", "first"), ("init",)),
     ("upscale", ("colorize", "interpolate", "resize"), ("init",)),
     ("colorize", ("interpolate",), ("init",)),
     ("resample", ("invert", "upscale", "colorize", "interpolate"), ("mask", "outpaint")),
@@ -124,7 +123,12 @@ def _what(add: Add) -> None:
     add("--prompt", action="append", metavar="TEXT", help="a text; several, each after its --prompt, take turns")
     add("--seed", type=_whole, metavar="S", help="with an image's number it says all of its noise (default: 0)")
     add("--first", type=_whole, metavar="N", help="the number of the first image (default: 0)")
-    add("--batch_size", type=_count, metavar="N", help="at a time (default: 64, fewer if memory runs out)")
+    add(
+        "--batch_size",
+        type=_count,
+        metavar="N",
+        help="at a time (default: 64, fewer above 128x128 or if memory runs out)",
+    )
 
 
 def _how(add: Add) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff import editing, grids, images, samplers
-from jaxdiff.conditions import Prompts
+from jaxdiff import editing, grids, images, samplers, sampling
+from jaxdiff.conditions import Labels, Prompts
+from jaxdiff.experiment import read_config
 from jaxdiff.grids import Grid
 from jaxdiff.model import Classifier, Edit, Model, load, load_classifier, load_diffusers
 from jaxdiff.options import GRIDS, PARAMETERS, SAMPLERS
 from jaxdiff.samplers import Sampler
+from jaxdiff.systems import Diffusion
 
 STRENGTH, FRAMES = 0.6, 10  # of variations; between two ends
 
@@ -68,30 +70,60 @@ class Plan:
 
 
 def planned(o: Namespace) -> Plan:
+    """Refuses what cannot be, before anything is written."""
     model = chosen(o)
     classifier = None if o.classifier is None else load_classifier(o.classifier)
-    labels = None if o.labels is None else parsed_labels(o.labels, model.knows(classifier)[1])
-    told, texts = model.choices(labels, o.prompt, classifier)
+    labels, prompts, scale = told_of(o, model, classifier)
+    told, texts = (None, []) if scale == 0 and unsaid(o) else model.choices(labels, prompts, classifier)
+    guidance = guidance_of(o, model, scale, bool(texts))
+    denoiser = model.denoiser(classifier=classifier, **guidance)
     sampler = sampler_of(o, model.system.sampler)
-    guidance = {
-        "guidance_scale": o.guidance_scale,
+    steps, grid = steps_of(o, model.system.grid, sampler)
+    plan = Plan(model, classifier, sampler, grid, steps, guidance, labels, prompts, told, texts, o.seed or 0)
+    plan = dataclasses.replace(plan, edit=edit_of(plan, o))
+    sampling.check_parts(denoiser, model.system.process, sampler, plan.times)
+    return plan
+
+
+def told_of(o: Namespace, model: Model, classifier: Classifier | None) -> tuple[Any, Any, float | None]:
+    """Labels, prompts and the guidance scale, where they are said."""
+    if unsaid(o) and model.system.condition is not None:  # down as the two were walked up: as what they are, or nothing
+        was = known_of(o, model)
+        return was.get("labels"), was.get("prompts"), 1.0 if was else 0.0
+    labels = None if o.labels is None else parsed_labels(o.labels, model.knows(classifier)[1])
+    return labels, o.prompt, o.guidance_scale
+
+
+def unsaid(o: Namespace) -> bool:
+    """Whether two images are interpolated, and nothing is said of what is between."""
+    return o.interpolate is not None and o.init is not None and o.labels is o.prompt is o.guidance_scale is None
+
+
+def guidance_of(o: Namespace, model: Model, scale: float | None, told: bool) -> dict[str, Any]:
+    if o.guidance_rescale or o.guidance_interval:
+        if not told:
+            what = "is told nothing that could guide it"
+            raise ValueError(f"{model.name} {what}: leave out --guidance_..., or add --classifier")
+        if (model.system.guidance_scale if scale is None else scale) == 1:
+            raise ValueError("at a scale of 1 there is no guidance to rescale or to leave out: add --guidance_scale 3")
+    return {
+        "guidance_scale": scale,
         "rescale": o.guidance_rescale or 0.0,
         "interval": None if o.guidance_interval is None else tuple(o.guidance_interval),
         "threshold": o.threshold,
     }
-    if not texts and (o.guidance_rescale or o.guidance_interval):
-        raise ValueError(f"{model.name} is told nothing that could guide it: leave out --guidance_..., or --classifier")
-    steps, grid = o.steps, grid_of(o)
+
+
+def steps_of(o: Namespace, default: Grid, sampler: Sampler) -> tuple[int | None, Grid | None]:
+    """How many, and on which grid, where that is said."""
+    grid = grid_of(o, default)
     if isinstance(getattr(sampler, "sampler", None), samplers.AdaptiveODE):
         raise ValueError("--resample takes each step again, and adaptive_ode has but one: take another --sampler")
-    if isinstance(sampler, samplers.AdaptiveODE):
-        if steps not in (None, 1):
-            raise ValueError(f"adaptive_ode finds its own steps: leave out --steps {steps}, set --tolerance")
-        steps, grid = 1, grids.Uniform() if grid is None else grid
-    plan = Plan(model, classifier, sampler, grid, steps, guidance, labels, o.prompt, told, texts, o.seed or 0)
-    model.denoiser(classifier=classifier, **guidance)  # refuses what cannot be, before anything is written
-    model.times(steps, grid)
-    return dataclasses.replace(plan, edit=edit_of(plan, o))
+    if not isinstance(sampler, samplers.AdaptiveODE):
+        return o.steps, grid
+    if o.steps not in (None, 1):
+        raise ValueError(f"adaptive_ode finds its own steps: leave out --steps {o.steps}, set --tolerance")
+    return 1, grids.Uniform() if grid is None else grid
 
 
 def chosen(o: Namespace) -> Model:
@@ -101,11 +133,19 @@ def chosen(o: Namespace) -> Model:
 
 
 def newest(runs: Path) -> Path:
-    """The run whose checkpoints changed last."""
-    found = [path for path in runs.glob("*/checkpoints") if path.is_dir()]
+    """The run that draws whose checkpoints changed last."""
+    found = [path for path in runs.glob("*/checkpoints") if any(path.glob("[0-9]*")) and draws(path.parent)]
     if not found:
-        raise ValueError(f"there is no run in {runs}: python train.py --config configs/digits.py makes one")
+        raise ValueError(f"there is no run in {runs} that draws: python train.py --config configs/digits.py makes one")
     return max(found, key=lambda path: path.stat().st_mtime).parent
+
+
+def draws(run: Path) -> bool:
+    """Whether it trained a diffusion model, and not a classifier or an autoencoder."""
+    try:
+        return isinstance(read_config(run).system, Diffusion)
+    except (ValueError, OSError):
+        return False
 
 
 def average_of(text: str | None) -> int | float | None:
@@ -141,28 +181,29 @@ def with_parameter(sampler: Sampler, name: str, field: str, value: float) -> Sam
     raise ValueError(f"--{name} does not apply to {sampler}: it belongs to --sampler {owners}")
 
 
-def grid_of(o: Namespace) -> Grid | None:
-    if o.grid is None:
-        return None
-    kind = getattr(grids, GRIDS[o.grid])
-    if o.rho is not None and o.grid != "karras":
-        raise ValueError(f"--rho belongs to --grid karras, got --grid {o.grid}")
-    return kind() if o.rho is None else kind(rho=o.rho)
+def grid_of(o: Namespace, default: Grid) -> Grid | None:
+    grid = None if o.grid is None else getattr(grids, GRIDS[o.grid])()
+    if o.rho is None:
+        return grid
+    chosen = default if grid is None else grid
+    if not isinstance(chosen, grids.Karras):
+        raise ValueError(f"--rho does not apply to {chosen}: it belongs to --grid karras")
+    return dataclasses.replace(chosen, rho=o.rho)
 
 
-def parsed_labels(text: str, names: Sequence[str]) -> list[int | str]:
+def parsed_labels(text: str, names: Sequence[str], flag: str = "--labels") -> list[int | str]:
     """ "3", "0-9" or "cat,ship" as labels."""
     if text in names:  # which may have commas in it
         return [text]
     found: list[int | str] = []
     for part in (part.strip() for part in text.split(",")):
         first, _, last = part.partition("-")
-        if part not in names and first.isdecimal() and last.isdecimal() and int(last) - int(first) < 2**16:
+        if part not in names and first.isdecimal() and last.isdecimal():
+            if not 0 <= int(last) - int(first) < 2**16:
+                raise ValueError(f"{flag} must be such as 3, 0-9 or cat,ship, got {part!r}")
             found.extend(range(int(first), int(last) + 1))
         else:
             found.append(int(part) if part.isdecimal() and part not in names else part)
-    if not found:
-        raise ValueError(f"--labels must be such as 3, 0-9 or cat,ship, got {text!r}")
     return found
 
 
@@ -191,26 +232,26 @@ def from_images(plan: Plan, o: Namespace) -> Edit:
     if o.mask is not None:
         height, width, _ = model.image_shape
         masks = given_images(o.mask, (height, width, 1), o.resize)[..., 0] > 0
-        if len(masks) not in (1, len(given)):
+        if min(len(masks), len(given)) > 1 and len(masks) != len(given):
             raise ValueError(f"--mask must be one, or one for each of the {len(given)} images, got {len(masks)}")
-        return editing.inpaint(model, given, np.broadcast_to(masks, given.shape[:3]).astype(np.float32))
+        return editing.inpaint(model, given, masks)
     return editing.vary(model, given, STRENGTH if o.strength is None else o.strength)
 
 
 def inverted(plan: Plan, o: Namespace, given: np.ndarray) -> Edit:
-    model = plan.model
-    was: dict[str, Any] = {}
-    if o.was is not None and isinstance(model.system.condition, Prompts):
-        was = {"prompts": [o.was]}
-    elif o.was is not None:
-        was = {"labels": parsed_labels(o.was, model.classes)}
-    options: dict[str, Any] = {
-        "steps": plan.steps,
-        "grid": plan.grid,
-        "sampler": plan.sampler,
-        "batch_size": o.batch_size,
-    }
-    return editing.invert(model, given, **was, **options)
+    walk: dict[str, Any] = {"steps": plan.steps, "grid": plan.grid, "sampler": plan.sampler}
+    return editing.invert(plan.model, given, **known_of(o, plan.model), **walk, batch_size=o.batch_size)
+
+
+def known_of(o: Namespace, model: Model) -> dict[str, Any]:
+    """The labels or prompts of the given images, if they are said."""
+    if o.was is None:
+        return {}
+    if isinstance(model.system.condition, Prompts):
+        return {"prompts": [o.was]}
+    if isinstance(model.system.condition, Labels):
+        return {"labels": parsed_labels(o.was, model.classes, "--was")}
+    raise ValueError(f"{model.name} was told nothing of its images: leave out --was")
 
 
 def interpolated(plan: Plan, o: Namespace) -> Edit:
@@ -223,6 +264,8 @@ def interpolated(plan: Plan, o: Namespace) -> Edit:
         ends = inverted(plan, o, given_images(o.init, model.image_shape, o.resize)).noise
         assert ends is not None
     else:
+        if o.interpolate and o.seed is not None:
+            raise ValueError(f"--interpolate {o.interpolate} names its seeds: leave out --seed")
         seeds = o.interpolate.split(",") if o.interpolate else [str(plan.seed), str(plan.seed + 1)]
         if len(seeds) != 2 or not all(seed.strip().isdecimal() and int(seed) < 2**32 for seed in seeds):
             raise ValueError(f"--interpolate takes two seeds, such as 3,7, got {o.interpolate!r}")

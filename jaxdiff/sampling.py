@@ -111,7 +111,7 @@ def batches(
     size = min(64, len(numbers)) if batch_size is None else _whole("batch_size", batch_size, least=1)
     _check(callback is None or callable(callback), f"callback must be a function of a Progress, got {callback!r}")
     times = checked(times)
-    _check_parts(denoise, process, sampler, times)
+    check_parts(denoise, process, sampler, times)
     return _walked(denoise, process, sampler, times, shape, seed, own, size, callback, every, debug, devices)
 
 
@@ -186,7 +186,7 @@ def encode(
     images = np.asarray(images)
     _check(images.ndim > 1 and len(images) > 0, f"images must be at least one, [n, ...], got shape {images.shape}")
     times = checked(times)
-    _check_parts(denoise, process, sampler, times)
+    check_parts(denoise, process, sampler, times)
     _check(sampler.follows_ode, f"{sampler} does not follow the ODE: encode with EDM(), Heun() or DDIM()")
     last = max(float(times[-1]), process.t_min)  # from clean data itself, without any noise, no way leads up
     up = np.append(last, np.flip(times[times > last]))
@@ -225,7 +225,7 @@ def program(
     It is a tree too, of the arrays and floats in the denoiser.
     """
     times = checked(times)
-    _check_parts(denoise, process, sampler, times)
+    check_parts(denoise, process, sampler, times)
     inputs, rest = _split(denoise)
 
     def draw(inputs: Any, seed: Array, indices: Array, *conditions: Any) -> Array:
@@ -306,7 +306,7 @@ def _check(legal: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _check_parts(denoise: Any, process: Any, sampler: Any, times: Times) -> None:
+def check_parts(denoise: Any, process: Any, sampler: Any, times: Times | np.ndarray) -> None:
     _check(callable(denoise), f"denoise must be a function (x_t, t) -> x_0, got {denoise!r}")
     _check(isinstance(process, Process), f"process must be one of jaxdiff.process, such as VP(), got {process!r}")
     _check(isinstance(sampler, Sampler), f"sampler must be one of jaxdiff.samplers, such as DDIM(), got {sampler!r}")

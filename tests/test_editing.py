@@ -130,6 +130,14 @@ def test_variations_end_where_the_ode_leads():
     np.testing.assert_allclose(got, exact, atol=2e-3)
 
 
+def test_what_was_never_without_a_label_is_inverted_under_its_own():
+    labelled, images = model(condition=Labels(3), sampler=samplers.EDM(), steps=60), pictures(2)
+    edit = invert(labelled, images, [2, 0])
+    np.testing.assert_allclose(labelled.sample(2, labels=[2, 0], edit=edit), images, atol=5e-3)
+    with pytest.raises(ValueError, match="say what the images are, by --was"):
+        invert(labelled, images)
+
+
 @pytest.mark.parametrize("labels", [None, [2, 0]])
 def test_what_is_inverted_comes_back_and_keeps_its_place_under_another_label(labels):
     labelled, images = model(condition=Labels(3, drop=0.1), sampler=samplers.EDM(), steps=60), pictures(2)

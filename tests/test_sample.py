@@ -9,18 +9,21 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 from toy import config
 
 import sample
-from jaxdiff import drawing, editing, grids, images, options, parallel, plan, samplers, sampling
+from jaxdiff import drawing, editing, grids, images, interop, options, parallel, plan, samplers, sampling
 from jaxdiff.augment import Augment
 from jaxdiff.experiment import Experiment
-from jaxdiff.model import Model, load
-from jaxdiff.nets import MLP
+from jaxdiff.model import Model, load, load_diffusers
+from jaxdiff.nets import MLP, UNet
 from jaxdiff.nets import Classifier as Network
 from jaxdiff.systems import Classification
 
@@ -83,6 +86,11 @@ def test_without_a_workdir_it_is_the_run_trained_last(command, tmp_path):
     assert code == 0
     assert "2 images of runs/newer at step 4" in err
     assert (tmp_path / "runs/newer/samples.png").exists()
+    for name in ("classifier", "labelled"):  # newer still, but the one draws nothing, and the other has only begun
+        shutil.copytree(f"runs/{name}", f"runs/newest_{name}")
+    shutil.rmtree("runs/newest_labelled/checkpoints")
+    (tmp_path / "runs/newest_labelled/checkpoints").mkdir()
+    assert "2 images of runs/newer at step 4" in command("--num", 2)[2]
 
 
 def test_first_continues_what_a_smaller_call_drew(command):
@@ -107,13 +115,66 @@ def test_a_checkpoint_and_an_average(command):
         assert says in err
 
 
+def drawn_by(command, *flags):
+    """The images of a call, as uint8."""
+    Path("drawn.npz").unlink(missing_ok=True)
+    code, _, err = command(*LABELLED, *flags, "--npz", "drawn.npz")
+    assert code == 0, err
+    return np.load("drawn.npz")["arr_0"]
+
+
 @pytest.mark.parametrize("name", options.SAMPLERS)
 def test_every_sampler_draws(name, command):
-    code, _, err = command(*LABELLED, "--num", 2, "--sampler", name, "--grid", "log_snr", "--out", "a.png")
+    sampler, grid = getattr(samplers, options.SAMPLERS[name])(), grids.LogSNR()
+    flags = ("--num", 2, "--sampler", name, "--grid", "log_snr")
     if name == "adaptive_ode":
-        code, _, err = command(*LABELLED, "--num", 2, "--sampler", name, "--max_steps", 200, "--out", "a.png")
+        sampler, grid, flags = replace(sampler, max_steps=200), grids.Uniform(), (*flags[:4], "--max_steps", 200)
+    steps = 1 if name == "adaptive_ode" else None
+    expected = load("runs/labelled").sample(2, sampler=sampler, grid=grid, steps=steps)
+    np.testing.assert_array_equal(drawn_by(command, *flags), images.to_uint8(expected))
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        (("--threshold", 0), {"threshold": 0.0}),
+        (("--threshold", 0.99), {"threshold": 0.99}),
+        (("--guidance_interval", 0.5, 2), {"interval": (0.5, 2.0)}),
+        (("--guidance_rescale", 0.7), {"rescale": 0.7}),
+        (("--grid", "log_snr", "--steps", 5), {"grid": grids.LogSNR(), "steps": 5}),
+        (("--seed", 4), {"seed": 4}),
+    ],
+    ids=str,
+)
+def test_what_is_asked_reaches_the_model(flags, options, command):
+    expected = load("runs/labelled").sample(3, guidance_scale=4.0, **options)
+    drawn = drawn_by(command, "--num", 3, "--guidance_scale", 4, *flags)
+    np.testing.assert_array_equal(drawn, images.to_uint8(expected))
+    assert (drawn != drawn_by(command, "--num", 3, "--guidance_scale", 4)).any()
+
+
+def test_images_that_are_not_finite_are_refused(command):
+    code, _, err = command(*LABELLED, "--sampler", "adaptive_ode", "--max_steps", 1, "--npz", "a.npz")
+    assert code == 2
+    assert err.splitlines()[-1].startswith("sample.py: image 0 is not finite: take more --steps")
+    assert sorted(path.name for path in Path().iterdir()) == ["runs"]
+
+
+def test_a_folder_of_diffusers_draws(command):
+    unet = UNet(channels=8, multipliers=(1, 2), blocks=1, attention=(), groups=4, middle_attention=False)
+    interop.write("unet", unet, unet.init(jax.random.key(0), jnp.zeros((8, 8, 1)), 0.0), sample_size=8)
+    code, _, err = command("--from_diffusers", "unet", "--num", 2, "--steps", 3, "--npz", "a.npz", "--out", "a.png")
     assert code == 0, err
-    assert f"{options.SAMPLERS[name]}(" in err
+    expected = load_diffusers("unet").sample(2, steps=3)
+    np.testing.assert_array_equal(np.load("a.npz")["arr_0"], images.to_uint8(expected))
+
+
+@pytest.mark.parametrize(("side", "size"), [(28, 64), (128, 64), (256, 16), (4096, 1)])
+def test_of_larger_images_fewer_are_drawn_at_a_time(side, size):
+    drawing_of = SimpleNamespace(model=SimpleNamespace(image_shape=(side, side, 3)))
+    made = drawing.Drawing(drawing_of, range(1000), [], None, False)
+    assert made.size == size
+    assert made.in_picture * side**2 <= 2**24
 
 
 def test_a_classifier_guides(command):
@@ -181,8 +242,17 @@ def test_parameters_change_the_config_s_own_sampler():
     assert corrected == samplers.PredictorCorrector(corrector=samplers.Langevin(0.2))
     resampled = sampler("--init", "x", "--mask", "x", "--resample", 3, "--sampler", "ddpm", "--noise", 0)
     assert resampled == samplers.Resampling(samplers.DDPM(noise=0.0), 3)
-    chosen = plan.grid_of(options.parsed(["--grid", "karras", "--rho", "3"]))
-    assert chosen == grids.Karras(rho=3.0)
+
+
+def test_rho_is_of_the_grid_that_is_chosen_or_the_config_s_own():
+    def grid(*flags, default=grids.Uniform()):
+        return plan.grid_of(options.parsed([*flags]), default)
+
+    assert grid() is None
+    assert grid("--grid", "karras", "--rho", "3") == grids.Karras(rho=3.0)
+    assert grid("--rho", "3", default=grids.Karras(to_data=False)) == grids.Karras(rho=3.0, to_data=False)
+    with pytest.raises(ValueError, match=r"--rho does not apply to Uniform\("):
+        grid("--rho", "3")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +273,8 @@ def test_parameters_change_the_config_s_own_sampler():
         (["--mask", "a.png"], "--mask needs --init"),
         (["--init", "a.png", "--mask", "a.png", "--strength", "0.5"], "--strength and --mask contradict"),
         (["--was", "3"], "--was needs --invert or --interpolate"),
-        (["--rho", "0"], "--rho needs --grid"),
+        (["--init", "a.png", "--invert", "--per_label", "5"], "--invert and --per_label contradict"),
+        (["--init", "a.png", "--invert", "--seed", "5"], "--invert and --seed contradict"),
         (["--interpolate", "1,2", "--num", "5"], "--interpolate and --num contradict"),
         (["--export", "a", "--seed", "0"], "--export and --seed contradict"),
         (["--resample", "3"], "--resample needs --mask or --outpaint"),
@@ -224,7 +295,14 @@ def test_what_cannot_be_is_said_at_once(flags, says, command):
         (["--workdir", "runs/none"], "runs/none is not the folder of a run"),
         (["--workdir", "runs/classifier"], "trained Classification, which draws no images"),
         (["--labels", "12"], "knows the labels 0 to 9; got 12"),
-        (["--labels", "9-8"], "knows the labels|--labels must be"),
+        (["--labels", "0-3,9-8"], "--labels must be such as 3, 0-9 or cat,ship, got '9-8'"),
+        (["--init", "digit.png", "--invert", "--was", "9-8"], "--was must be such as"),
+        (["--workdir", "runs/plain", "--init", "digit.png", "--invert", "--was", "3"], "leave out --was"),
+        (["--guidance_interval", "1", "3"], "no guidance to rescale or to leave out: add --guidance_scale"),
+        (["--guidance_rescale", "0.5"], "no guidance to rescale or to leave out: add --guidance_scale"),
+        (["--interpolate", "3,7", "--seed", "5"], "--interpolate 3,7 names its seeds: leave out --seed"),
+        (["--sampler", "euler_maruyama"], "cannot start where nothing of the data is left"),
+        (["--rho", "3"], "--rho does not apply to Uniform("),
         (["--labels", "cat"], "knows the labels 0 to 9; got cat"),
         (["--prompt", "a cat"], "knows no prompts: leave out --prompt"),
         (["--workdir", "runs/plain", "--labels", "3"], "knows no labels: leave out --labels"),
@@ -239,7 +317,7 @@ def test_what_cannot_be_is_said_at_once(flags, says, command):
         (["--churn", "3"], "--churn does not apply to Euler(): it belongs to --sampler edm"),
         (["--sampler", "unipc", "--order", "7"], "order 1, 2 or 3"),
         (["--grid", "trailing"], "walks the entries of a table"),
-        (["--grid", "uniform", "--rho", "3"], "--rho belongs to --grid karras"),
+        (["--grid", "uniform", "--rho", "3"], "it belongs to --grid karras"),
         (["--sampler", "adaptive_ode", "--steps", "9"], "finds its own steps"),
         (["--guidance_interval", "3", "1", "--guidance_scale", "2"], "low < high"),
         (["--first", "4294967290", "--num", "100"], "numbered below 2^32"),
@@ -250,7 +328,7 @@ def test_what_cannot_be_is_said_at_once(flags, says, command):
         (["--init", "broken.png"], "broken.png cannot be read as an image"),
         (["--init", "large.png"], "large.png is 30x20, the model draws 8x8: --resize fits it"),
         (["--init", "digit.png", "--mask", "large.png"], "large.png is 30x20"),
-        (["--init", "digit.png", "--mask", "digit.png", "digit.png"], "--mask must be one"),
+        (["--init", "digit.png", "digit.png", "--mask", "digit.png", "digit.png", "digit.png"], "--mask must be one"),
         (["--init", "digit.png", "--upscale", "3"], "--upscale must divide 8x8"),
         (["--init", "digit.png", "--colorize"], "a model of colour images"),
         (["--init", "digit.png", "--outpaint", "1,2"], "--outpaint takes pixels"),
@@ -423,7 +501,8 @@ def test_what_is_not_masked_stays(command, digit):
 
 
 def test_outpainting_keeps_the_image_in_its_place(command, digit):
-    assert command(*LABELLED, "--init", "digit.png", "--outpaint", "0,2,5,0", "--labels", 3, "--out", "a.png")[0] == 0
+    call = ("--init", "digit.png", "--outpaint", "0,2,5,0", "--num", 1)
+    assert command("--workdir", "runs/plain", *call, "--out", "a.png")[0] == 0
     sheet = pixels("a.png")
     height, width = 10, 13
     scale = round(64 / height)
@@ -442,7 +521,9 @@ def test_ctrl_c_keeps_the_windows_that_are_painted(command, digit, monkeypatch):
         return inpaint(*arguments)
 
     monkeypatch.setattr(editing, "inpaint", first_only)
-    code, out, err = command(*LABELLED, "--init", "digit.png", "--outpaint", "0,0,8,0", "--labels", 3, "--out", "a.png")
+    code, out, err = command(
+        "--workdir", "runs/plain", "--init", "digit.png", "--outpaint", "0,0,8,0", "--out", "a.png"
+    )
     assert (code, out) == (130, "a.png\n")
     assert err.endswith("stopped at 1 of 2 windows\n")
     painted = pixels("a.png")[2:-2:8, 2:-2:8, 0]
@@ -469,17 +550,51 @@ def test_frames_between_two_seeds_begin_with_the_first_image_asked_for(command):
     np.testing.assert_array_equal(drawn["arr_1"], [2, 5] * 3)
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ("--invert", "--labels", "8", "--was", "3", "--grid", "log_snr", "--steps", "4"),
-        ("--upscale", "2", "--labels", "8"),
-        ("--strength", "0.5"),
-        ("--resize",),
-    ],
-    ids=str,
-)
-def test_other_edits_draw(flags, command, digit):
-    code, out, err = command(*LABELLED, "--init", "digit.png", *flags, "--out", "a.png")
+WALK = {"grid": grids.LogSNR(), "steps": 4}
+EDITS = {
+    ("--invert", "--was", "3"): lambda model, x: editing.invert(model, x, labels=3, sampler=samplers.Euler(), **WALK),
+    ("--upscale", "2"): lambda model, x: editing.upscale(model, x.reshape(1, 4, 2, 4, 2, 1).mean((2, 4)), 2),
+    ("--strength", "0.5"): lambda model, x: editing.vary(model, x, 0.5),
+    (): lambda model, x: editing.vary(model, x, 0.6),
+    ("--mask", "mask.png"): lambda model, x: editing.inpaint(model, x, pixels("mask.png")[None] > 0),
+}
+
+
+@pytest.mark.parametrize("flags", EDITS, ids=str)
+def test_edits_are_those_of_the_library(flags, command, digit):
+    model, x = load("runs/labelled"), digit[None, ..., None].astype(np.float32) / 127.5 - 1
+    expected = images.to_uint8(model.sample(2, labels=8, edit=EDITS[flags](model, x), **WALK))
+    call = ("--init", "digit.png", "--labels", "8", "--num", 2, "--grid", "log_snr", "--steps", 4)
+    np.testing.assert_array_equal(drawn_by(command, *call, *flags), expected)
+
+
+def test_a_larger_image_is_fitted(command, digit):
+    large = np.repeat(np.repeat(digit, 4, 0), 4, 1)
+    Image.fromarray(large).save("large.png")
+    call = ("--labels", "8", "--num", 2)
+    fitted = drawn_by(command, "--init", "large.png", "--resize", *call)
+    np.testing.assert_allclose(fitted.astype(int), drawn_by(command, "--init", "digit.png", *call), atol=3)
+
+
+@pytest.mark.parametrize("was", [(), ("--was", "3,8")], ids=str)
+def test_images_are_interpolated_from_one_to_the_other(was, command, digit):
+    Image.fromarray(digit.T.copy()).save("other.png")
+    call = ("--init", "digit.png", "other.png", "--interpolate", "--per_label", 3, "--grid", "log_snr", "--steps", 40)
+    between = drawn_by(command, *call, *was)[..., 0].astype(int)
+    assert len(between) == 3 * (2 if was else 1)
+    ends = (between[0], between[-1])
+    for end, image in zip(ends, (digit, digit.T), strict=True):
+        assert abs(end - image).mean() < 6
+    assert abs(between[0] - between[-1]).mean() > 20
+
+
+def test_outpainted_images_are_written_one_by_one_too(command, digit):
+    call = ("--init", "digit.png", "--outpaint", "0,2,5,0", "--labels", "3,7", "--out", "a.png", "--singles", "each")
+    code, out, err = command(*LABELLED, *call)
     assert code == 0, err
-    assert out == "a.png\n"
+    assert out == "a.png\neach\n"
+    singles = np.stack([pixels(f"each/00000{i}.png") for i in range(2)])
+    assert singles.shape == (2, 10, 13)
+    np.testing.assert_array_equal(singles[:, 2:, :8], np.stack([digit] * 2))
+    np.testing.assert_array_equal(pixels("a.png"), images.sheet(singles[..., None], columns=1, labels=["3", "7"]))
+    assert Path("each/labels.csv").read_text() == "file,label\n000000.png,3\n000001.png,7\n"
