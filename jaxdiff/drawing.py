@@ -36,6 +36,7 @@ def draw(o: Namespace) -> int:
     plan = planned(o)
     if o.export is not None:
         print(exported(plan, o.export))
+        print(f"{o.export}: {o.export.stat().st_size / 1e6:.2f} MB, drawn from by the program above", file=sys.stderr)
         return 0
     if o.outpaint is not None:
         return outpainted(plan, o, path)
@@ -181,7 +182,9 @@ class Drawing:
         """A row for each label or prompt and given image, which stands first; of one alone a square."""
         tiles, texts, edit = np.concatenate(self.kept)[: self.in_picture], self.plan.texts, self.plan.edit
         given = None if edit is None or edit.shown is None else images.to_uint8(edit.shown)
-        return in_rows(tiles, texts, max(len(texts), 1) if in_order else self.plan.period, self.numbers[0], given)
+        if in_order:  # a way from one to another is a row
+            return in_rows(tiles, texts, max(len(texts), 1), self.numbers[0], wraps=False)
+        return in_rows(tiles, texts, self.plan.period, self.numbers[0], given)
 
     def trajectory(self, path: Path) -> tuple[Path, Path]:
         """A strip and a GIF, of x_t and of the clean image expected."""
@@ -198,7 +201,12 @@ class Drawing:
 
 
 def in_rows(
-    tiles: np.ndarray, texts: list[str], count: int, first: int = 0, given: np.ndarray | None = None
+    tiles: np.ndarray,
+    texts: list[str],
+    count: int,
+    first: int = 0,
+    given: np.ndarray | None = None,
+    wraps: bool = True,
 ) -> np.ndarray:
     """`count` rows that take turns, as the texts and the given images do, which stand before them; a single one wraps.
 
@@ -208,7 +216,7 @@ def in_rows(
     labels = [texts[i % len(texts)] for i in range(count)] if texts else None
     if given is not None:
         rows = [[given[i % len(given)], *row] if row else [] for i, row in enumerate(rows)]
-    if count == 1:
+    if count == 1 and wraps:
         return images.sheet(np.stack(rows[0]), title=texts[0] if texts else None)
     columns, white = max(map(len, rows)), np.full_like(tiles[0], 255)
     filled = [tile for row in rows if row for tile in (*row, *[white] * (columns - len(row)))]

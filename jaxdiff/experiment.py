@@ -33,6 +33,7 @@ from jaxdiff import (
 from jaxdiff import config as configs
 from jaxdiff.augment import Augment
 from jaxdiff.checkpoint import Checkpoints
+from jaxdiff.checks import require
 from jaxdiff.data import Batches, Digits, Examples, Source, arrays, digits, folder, tfds
 from jaxdiff.logbook import Logbook
 from jaxdiff.loop import train
@@ -55,8 +56,8 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32 or self.batch_size < 1:
-            raise ValueError(f"needs 0 <= seed < 2^32 and batch_size >= 1, got {self.seed} and {self.batch_size}")
+        require(0 <= self.seed < 2**32, "0 <= seed < 2^32", self.seed)
+        require(self.batch_size >= 1, "batch_size >= 1", self.batch_size)
         if self.encoded_once and self.augment != Augment():
             raise ValueError(f'{self.augment} needs system.encode="each step": what is encoded once stays as it is')
         if self.batch_size % self.training.accumulate:

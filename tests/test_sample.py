@@ -580,7 +580,8 @@ def test_a_larger_image_is_fitted(command, digit):
 def test_images_are_interpolated_from_one_to_the_other(was, command, digit):
     Image.fromarray(digit.T.copy()).save("other.png")
     call = ("--init", "digit.png", "other.png", "--interpolate", "--per_label", 3, "--grid", "log_snr", "--steps", 40)
-    between = drawn_by(command, *call, *was)[..., 0].astype(int)
+    between = drawn_by(command, *call, *was, "--out", "a.png")[..., 0].astype(int)
+    assert pixels("a.png").shape[1] - 2 >= 3 * 66  # a row
     assert len(between) == 3 * (2 if was else 1)
     ends = (between[0], between[-1])
     for end, image in zip(ends, (digit, digit.T), strict=True):
