@@ -2,7 +2,7 @@
 
 Unlike the paper: labels are dropped at times, so that guidance works, and images are only flipped.
 
-Cost and result: not trained to its end here yet.
+Cost and result: only begun here (RESULTS.md); at a batch of 16 it takes 9 GB on a CPU.
 """
 
 from jaxdiff import samplers
