@@ -4,17 +4,17 @@ import argparse
 import sys
 from functools import partial
 
-from jaxdiff.command import run
-from jaxdiff.options import parsed
+from jaxdiff.cli.command import run
+from jaxdiff.cli.options import parsed
 
 
 def drawn(options: argparse.Namespace) -> int:
-    from jaxdiff import parallel  # here, so that --help is quick
+    from jaxdiff.base import environment  # here, so that --help is quick
 
-    parallel.prepare()
-    from jaxdiff import drawing
+    environment.prepare()
+    from jaxdiff.cli.sample import draw
 
-    return drawing.draw(options)
+    return draw(options)
 
 
 def main() -> int:

@@ -4,7 +4,7 @@
     python train.py --config configs/mnist.py training.steps=20000 batch_size=64
     python train.py --config configs/mnist.py --dry_run
 
-The same command again goes on where the last one stopped, by itself, by Ctrl-C, or by a power cut.
+Run the same command again to resume, whether training was stopped by Ctrl-C or by a power cut.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from jaxdiff.command import Parser, run
+from jaxdiff.cli.command import Parser, run
 
 EPILOG = """
 In the folder of the run: config.json, metrics.csv, loss.png, samples/, checkpoints/, and events/ for TensorBoard.
@@ -27,6 +27,8 @@ def parsed() -> argparse.Namespace:
     parser = Parser("train.py", __doc__, f"{EPILOG}\nConfigs: {known}")
     parser.add_argument("--config", required=True, help="a file that defines `config`; mnist is configs/mnist.py")
     parser.add_argument("--workdir", type=Path, help="the folder of the run (default: runs/NAME)")
+    code = "a file, or a module, of your own whose classes the run to be resumed names; may be repeated"
+    parser.add_argument("--code", action="append", metavar="FILE", help=code)
     parser.add_argument("--restart", action="store_true", help="begin anew; an old run is moved aside, not deleted")
     parser.add_argument("--dry_run", action="store_true", help="say what the run would be and cost, and stop")
     parser.add_argument("--distributed", action="store_true", help="this process is one of several")
@@ -35,20 +37,23 @@ def parsed() -> argparse.Namespace:
 
 
 def trained(arguments: argparse.Namespace) -> int:
-    from jaxdiff import config, parallel  # here, so that --help is quick
+    from jaxdiff.base import code, environment  # here, so that --help is quick
 
-    parallel.prepare(arguments.distributed)
-    from jaxdiff.experiment import Experiment
+    environment.prepare(arguments.distributed)
+    from jaxdiff.base.overrides import overrides
+    from jaxdiff.models.dry_run import dry_run
+    from jaxdiff.models.experiment import Experiment
 
-    chosen = config.overrides(config.load(arguments.config), arguments.overrides)
-    experiment = Experiment(chosen, arguments.workdir or Path("runs") / Path(arguments.config).stem)
+    modules = [code.module(source) for source in arguments.code or ()]
+    config = overrides(code.load(arguments.config), arguments.overrides)
+    experiment = Experiment(config, arguments.workdir or Path("runs") / Path(arguments.config).stem, modules)
     if arguments.dry_run:
-        print(experiment.dry_run())
+        print(dry_run(experiment))
         return 0
     stopped = experiment.train(arguments.restart)
     if stopped:
         again = shlex.join(argument for argument in sys.argv if argument != "--restart")
-        print(f"stopped by {stopped}, and saved. To go on:\n    python {again}", file=sys.stderr)
+        print(f"stopped by {stopped}, and saved. To resume:\n    python {again}", file=sys.stderr)
     return 130 if stopped == "SIGINT" else 143 if stopped else 0
 
 
@@ -58,7 +63,7 @@ def main() -> int:
         "train.py",
         partial(trained, arguments),
         without_memory="try a smaller batch_size=..., or training.accumulate=4",
-        stopped="stopped at once; the same command goes on from the last checkpoint",
+        stopped="stopped at once; run the same command again to resume from the last checkpoint",
     )
 
 

@@ -22,9 +22,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdiff import config as configs
-from jaxdiff.checkpoint import Checkpoints
-from jaxdiff.experiment import Experiment, opened
+from jaxdiff.base import code
+from jaxdiff.models.experiment import Experiment
+from jaxdiff.models.run import opened
+from jaxdiff.training.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parent.parent
 STEPS = 3000
@@ -42,9 +43,9 @@ def begin(folder: Path) -> subprocess.Popen:
 
 def finish(folder: Path) -> None:
     process = begin(folder)
-    _, told = process.communicate()
+    _, said = process.communicate()
     if process.returncode:
-        raise RuntimeError(told)
+        raise RuntimeError(said)
 
 
 def is_saving(folder: Path) -> bool:
@@ -99,7 +100,7 @@ def equal(one: Any, other: Any) -> bool:
 
 def cost_of_saving(scratch: Path, repeats: int = 5) -> tuple[float, float, float]:
     """Seconds: of 500 steps of the digits' config, of a checkpoint until training goes on, and until it is written."""
-    experiment = Experiment(configs.load(ROOT / "configs" / "digits.py"), scratch)
+    experiment = Experiment(code.load(ROOT / "configs" / "digits.py"), scratch)
     checkpoints, batches, trainer = Checkpoints(scratch, keep=3), experiment.batches(), experiment.trainer
     state, step = experiment._begin(checkpoints), experiment.step()
     steps, blocked, written = [], [], []

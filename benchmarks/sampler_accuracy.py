@@ -1,4 +1,4 @@
-"""How many steps does a sampler take to draw digits that can be told? By two runs, of a model and of a classifier.
+"""How many steps does a sampler take to draw recognisable digits? By two runs, of a model and of a classifier.
 
     python train.py --config configs/mnist.py && python train.py --config configs/mnist_classifier.py
     python benchmarks/sampler_accuracy.py runs/mnist runs/mnist_classifier    # 25 minutes on 2 cores
@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff import grids, images, parallel, samplers
+from jaxdiff.base import environment, pictures
+from jaxdiff.core import grids, samplers
 from jaxdiff.data import Examples
-from jaxdiff.model import Classifier, Model, load, load_classifier
+from jaxdiff.models.loading import load, load_classifier
+from jaxdiff.models.model import Classifier, Model
 
 BATCH, BATCHES, STEPS = 100, 3, (5, 10, 20, 40)
 SAMPLERS = (
@@ -41,13 +43,13 @@ ADAPTIVE = samplers.AdaptiveODE(rtol=1e-2, atol=1e-2)
 
 
 def cell(model: Model, judge: Classifier, **options: Any) -> str:
-    """What comes of one sampler: the share that is told, and seconds."""
+    """What comes of one sampler: the share that is recognised, and seconds."""
     drawn, moments = [], []
     for batch in model.batches(BATCH * BATCHES, guidance_scale=1.0, batch_size=BATCH, **options):
         drawn.append(batch)
         moments.append(time.perf_counter())  # the first batch compiles
     numbers, x = map(np.concatenate, zip(*drawn, strict=True))
-    examples = Examples(images.to_uint8(x), numbers % judge.system.network.classes)
+    examples = Examples(pictures.to_uint8(x), numbers % judge.system.network.classes)
     share = judge.system.accuracy(judge.params, examples, judge.system.process.t_min, len(examples))
     return f"{share:.1%}, {(moments[-1] - moments[0]) / (BATCHES - 1):.2f} s"
 
@@ -57,7 +59,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="the folder of a run that knows labels")
     parser.add_argument("classifier", type=Path, help="and of one that tells them")
     arguments = parser.parse_args()
-    parallel.prepare()
+    environment.prepare()
     model, judge = load(arguments.model), load_classifier(arguments.classifier)
     print(f"| {BATCH * BATCHES} images | {' | '.join(f'{steps} steps' for steps in STEPS)} |")
     print("|" + " --- |" * (len(STEPS) + 1))

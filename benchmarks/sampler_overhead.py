@@ -15,9 +15,9 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxdiff import grids, samplers
-from jaxdiff.process import Discrete
-from jaxdiff.sampling import sample
+from jaxdiff.core import grids, samplers
+from jaxdiff.core.sampling import sample
+from jaxdiff.core.tables import Discrete
 
 BATCH, SHAPE = 16, (32, 32, 3)
 Run = Callable[[], object]

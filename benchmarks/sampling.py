@@ -32,10 +32,10 @@ def model(classes: int | None = None) -> Any:
     import jax
     import jax.numpy as jnp
 
-    from jaxdiff.conditions import Labels
-    from jaxdiff.model import Model
+    from jaxdiff.models.conditions import Labels
+    from jaxdiff.models.diffusion import Diffusion
+    from jaxdiff.models.model import Model
     from jaxdiff.nets.unet import DDPM_CIFAR10
-    from jaxdiff.systems import Diffusion
 
     system = Diffusion(
         DDPM_CIFAR10.clone(dropout=0.0, classes=classes), condition=None if classes is None else Labels(classes, 0.1)
@@ -46,8 +46,8 @@ def model(classes: int | None = None) -> Any:
 
 
 def ours() -> Cases:
-    from jaxdiff import grids, samplers
-    from jaxdiff.parallel import keep_memory
+    from jaxdiff.base.environment import keep_memory
+    from jaxdiff.core import grids, samplers
 
     keep_memory()
     plain, guided = model(), model(classes=10)
@@ -118,10 +118,10 @@ def compare(prepared: dict[str, Callable[[], Cases]]) -> None:
 
 def first_images() -> None:
     """What a process does that starts sampling: to be timed as a whole."""
-    from jaxdiff import parallel
+    from jaxdiff.base import environment
 
-    parallel.prepare()
-    from jaxdiff import grids, samplers
+    environment.prepare()
+    from jaxdiff.core import grids, samplers
 
     model().sample(COUNT, sampler=samplers.DDIM(), grid=grids.Leading(), steps=1)
 

@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import grids, samplers
-from jaxdiff.exact import Mixture
-from jaxdiff.process import VE, VP, Cosine, CosineBetas, Discrete, Flow, Karras, PowerVE, Process, SubVP, Time
-from jaxdiff.rng import image_key, normal
-from jaxdiff.sampling import walk
+from jaxdiff.core import grids, samplers
+from jaxdiff.core.exact import Mixture
+from jaxdiff.core.process import VE, VP, Cosine, Flow, LinearVE, PowerVE, Process, SubVP, Time
+from jaxdiff.core.rng import image_key, normal
+from jaxdiff.core.sampling import walk
+from jaxdiff.core.tables import CosineBetas, Discrete
 
 MEAN, DEVIATION = 0.3, 0.5
 GAUSSIAN = Mixture((MEAN,), DEVIATION)
@@ -32,7 +33,7 @@ PROCESSES: tuple[Process, ...] = (
     Flow(),
     VE(),
     PowerVE(),
-    Karras(),
+    LinearVE(),
 )
 PUBLISHED_ORDER: dict[samplers.Sampler, int] = {
     samplers.DDIM(): 1,
@@ -77,7 +78,9 @@ def errors(sampler: samplers.Sampler, process: Process, steps: Sequence[int], gr
         def largest_error(times: jax.Array, count: int) -> jax.Array:
             mean, deviation = marginal(process, times[0])
             x = mean + deviation * jnp.linspace(-2.0, 2.0, 5)
-            carry = walk(denoise, process, sampler, times, jax.random.key(0), sampler.init(x), stop=count)
+            carry = walk(
+                denoise, process, sampler, times, jax.random.key(0), sampler.init(x, process.at(times[0])), stop=count
+            )
             return jnp.abs(sampler.image(carry) - exact_path(process, x, times[0], times[count])).max()
 
         padded = [jnp.pad(grid(process, n), (0, max(steps) - n), mode="edge") for n in steps]
@@ -101,7 +104,7 @@ def moments(sampler: samplers.Sampler, process: Process, steps: int = 1000, coun
         key = image_key(0, index)
         x_0, eps = normal(jax.random.fold_in(key, 0), (2,))
         x = process.perturb(MEAN + DEVIATION * x_0, eps, times[0])
-        return sampler.image(walk(denoise, process, sampler, times, key, sampler.init(x)))
+        return sampler.image(walk(denoise, process, sampler, times, key, sampler.init(x, process.at(times[0]))))
 
     x = np.asarray(one(jnp.arange(count)), np.float64)
     return float(x.mean()), float(x.std())

@@ -32,41 +32,41 @@ def ours(batch: int, mapped: bool = True, dtype: Any = "float32", remat: bool = 
     import jax.numpy as jnp
     import optax
 
+    from jaxdiff.base.environment import keep_memory
     from jaxdiff.nets.unet import DDPM_CIFAR10
-    from jaxdiff.parallel import keep_memory
 
     keep_memory()
     net = DDPM_CIFAR10.clone(dropout=0.0, dtype=dtype, remat=remat)
     apply = jax.vmap(net.apply, (None, 0, 0)) if mapped else net.apply
-    x, told = jax.random.normal(jax.random.key(0), (batch, 32, 32, 3)), jnp.arange(batch) * 37.0
-    params = jax.jit(net.init)(jax.random.key(1), x[0], told[0])
+    x, c_noise = jax.random.normal(jax.random.key(0), (batch, 32, 32, 3)), jnp.arange(batch) * 37.0
+    params = jax.jit(net.init)(jax.random.key(1), x[0], c_noise[0])
     optimiser = optax.adam(1e-4)
     state = params, optimiser.init(params)
     forward, product, matrix = jax.jit(apply), jax.jit(jnp.matmul), jnp.ones((SIDE, SIDE))
 
     @partial(jax.jit, donate_argnums=0)
-    def train(state, x, told):
+    def train(state, x, c_noise):
         params, moments = state
-        gradient = jax.grad(lambda params: jnp.mean((apply(params, x, told) - x) ** 2))(params)
+        gradient = jax.grad(lambda params: jnp.mean((apply(params, x, c_noise) - x) ** 2))(params)
         updates, moments = optimiser.update(gradient, moments, params)
         return optax.apply_updates(params, updates), moments
 
     def step() -> None:
         nonlocal state
-        state = jax.block_until_ready(train(state, x, told))
+        state = jax.block_until_ready(train(state, x, c_noise))
 
     def workspace(program: Any, *inputs: Any) -> int:
         return program.lower(*inputs).compile().memory_analysis().temp_size_in_bytes
 
     return {
-        "forward": lambda: jax.block_until_ready(forward(state[0], x, told)),
+        "forward": lambda: jax.block_until_ready(forward(state[0], x, c_noise)),
         "train step": step,
         "product": lambda: jax.block_until_ready(product(matrix, matrix)),
         "memory": peak_memory,
-        "FLOPs": lambda: flops(jax.make_jaxpr(net.apply)(state[0], x, told)),
+        "FLOPs": lambda: flops(jax.make_jaxpr(net.apply)(state[0], x, c_noise)),
         "programs": lambda: train._cache_size(),  # type: ignore[attr-defined]
-        "forward workspace": lambda: workspace(forward, state[0], x, told),
-        "train step workspace": lambda: workspace(train, state, x, told),
+        "forward workspace": lambda: workspace(forward, state[0], x, c_noise),
+        "train step workspace": lambda: workspace(train, state, x, c_noise),
     }
 
 
@@ -92,17 +92,17 @@ def peer(batch: int, compiled: bool = False, channels_last: bool = False) -> Cas
     prepare_torch()
     layout = torch.channels_last if channels_last else torch.contiguous_format
     net = ddpm_cifar10().to(memory_format=layout)
-    x, told = torch.randn(batch, 3, 32, 32).contiguous(memory_format=layout), torch.arange(batch) * 37
+    x, c_noise = torch.randn(batch, 3, 32, 32).contiguous(memory_format=layout), torch.arange(batch) * 37
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
     apply, matrix = torch.compile(net, dynamic=False) if compiled else net, torch.ones(SIDE, SIDE)
 
     def forward() -> None:
         with torch.no_grad():
-            apply(x, told)
+            apply(x, c_noise)
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)
-        (apply(x, told).sample - x).square().mean().backward()
+        (apply(x, c_noise).sample - x).square().mean().backward()
         optimiser.step()
 
     return {"forward": forward, "train step": step, "product": lambda: matrix @ matrix, "memory": peak_memory}

@@ -5,16 +5,12 @@ Unlike the paper: labels are dropped at times, so that guidance works, and image
 Cost and result: only begun here (RESULTS.md); at a batch of 16 it takes 9 GB on a CPU.
 """
 
-from jaxdiff import samplers
-from jaxdiff.augment import Augment
-from jaxdiff.averages import Ema, PowerEma
-from jaxdiff.conditions import Labels
+from jaxdiff.core import samplers
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Config, Labels, edm
 from jaxdiff.nets.unet import DDPMPP
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import edm
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, PowerEma, Schedule, Training
 
 config = Config(
     system=edm(

@@ -3,14 +3,11 @@
 Cost and result: not trained to its end here yet.
 """
 
-from jaxdiff.augment import Augment
-from jaxdiff.averages import Ema
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Autoencoding, Config
 from jaxdiff.nets.autoencoder import KL_32
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import Autoencoding
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 config = Config(
     system=Autoencoding(KL_32, kl=1e-5),

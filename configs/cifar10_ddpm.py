@@ -3,17 +3,14 @@
 Cost and result: not trained to its end here yet.
 """
 
-from jaxdiff.augment import Augment
-from jaxdiff.averages import Ema
+from jaxdiff.core.samplers import DDPM
+from jaxdiff.core.tables import Discrete
+from jaxdiff.core.times import steps
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
-from jaxdiff.losses import steps
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Config, Diffusion
 from jaxdiff.nets.unet import DDPM_CIFAR10
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.process import Discrete
-from jaxdiff.samplers import DDPM
-from jaxdiff.systems import Diffusion
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 config = Config(
     system=Diffusion(

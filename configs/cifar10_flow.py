@@ -3,24 +3,20 @@
 Cost and result: not trained to its end here yet.
 """
 
-from jaxdiff import denoise, grids, losses, process, samplers
-from jaxdiff.augment import Augment
-from jaxdiff.averages import Ema
-from jaxdiff.conditions import Labels
+from jaxdiff.core import c_noise, grids, predictions, process, samplers, times, weightings
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Config, Diffusion, Labels
 from jaxdiff.nets.unet import DDPM_CIFAR10
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import Diffusion
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 system = Diffusion(
     network=DDPM_CIFAR10.clone(classes=10),
     process=process.Flow(),
-    prediction=denoise.flow,
-    told=denoise.ScaledTime(1000.0),
-    weighting=losses.flow,
-    times=losses.LogitNormal(),
+    prediction=predictions.flow,
+    c_noise=c_noise.ScaledTime(1000.0),
+    weighting=weightings.flow,
+    times=times.LogitNormal(),
     condition=Labels(10, drop=0.1),
     sampler=samplers.Heun(),
     grid=grids.Uniform(),

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from configs.mnist_latent import config as mnist
 from configs.mnist_latent import system
-from jaxdiff.averages import Ema
 from jaxdiff.data import Tfds
 from jaxdiff.nets import GaussianFourier, UNet
-from jaxdiff.optimisers import Adam, Schedule
+from jaxdiff.training import Adam, Ema, Schedule
 
-network = UNet(multipliers=(1, 2), blocks=3, attention=(0, 1), dropout=0.1, embedding=GaussianFourier(1.0), classes=10)
+network = UNet(
+    multipliers=(1, 2), blocks=3, attention=(0, 1), dropout=0.1, noise_embedding=GaussianFourier(1.0), classes=10
+)
 config = replace(
     mnist,
     data=Tfds("cifar10"),

@@ -3,24 +3,21 @@
 Cost and result: not trained to its end here yet.
 """
 
-from jaxdiff import denoise
-from jaxdiff.augment import Augment
-from jaxdiff.averages import Ema
+from jaxdiff.core import c_noise
+from jaxdiff.core.grids import Uniform
+from jaxdiff.core.process import VE
+from jaxdiff.core.samplers import PredictorCorrector
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
-from jaxdiff.grids import Uniform
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Config, Diffusion
 from jaxdiff.nets.unet import NCSNPP
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.process import VE
-from jaxdiff.samplers import PredictorCorrector
-from jaxdiff.systems import Diffusion
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 config = Config(
     system=Diffusion(
         network=NCSNPP.clone(dropout=0.1),
         process=VE(0.02, 100.0),  # 0.01 to 50 for images in [0, 1]
-        told=denoise.log_sigma,
+        c_noise=c_noise.log_sigma,
         sampler=PredictorCorrector(),
         grid=Uniform(),
         steps=1000,

@@ -3,15 +3,11 @@
 Cost and result: not trained to its end here yet.
 """
 
-from jaxdiff.augment import Augment
-from jaxdiff.averages import Ema
-from jaxdiff.conditions import Prompts
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Config, Prompts, edm
 from jaxdiff.nets import GaussianFourier, Prompted, TextEncoder, UNet, Words
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import edm
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
 TEMPLATES = ("{}", "a {}", "an {}", "a photo of a {}", "a picture of an {}", "a small image of one {}")
@@ -20,8 +16,8 @@ WORDS = Words.of([CLASSES, *(template.format("") for template in TEMPLATES)], le
 config = Config(
     system=edm(
         network=Prompted(
-            UNet(multipliers=(1, 2, 2), blocks=3, dropout=0.1, embedding=GaussianFourier(1.0), text=True),
-            TextEncoder(WORDS.count),
+            UNet(multipliers=(1, 2, 2), blocks=3, dropout=0.1, noise_embedding=GaussianFourier(1.0), text=True),
+            TextEncoder(),
         ),
         condition=Prompts(WORDS, TEMPLATES, drop=0.1, shown=tuple(f"a photo of a {name}" for name in CLASSES.split())),
         guidance_scale=2.0,

@@ -3,16 +3,12 @@
 Two minutes on 2 CPU cores.
 """
 
-from jaxdiff.averages import Ema
-from jaxdiff.conditions import Labels
+from jaxdiff.core.samplers import DDIM
+from jaxdiff.core.tables import CosineBetas, Discrete
 from jaxdiff.data import Digits
-from jaxdiff.experiment import Config
+from jaxdiff.models import Config, Diffusion, Labels
 from jaxdiff.nets import UNet
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.process import CosineBetas, Discrete
-from jaxdiff.samplers import DDIM
-from jaxdiff.systems import Diffusion
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 config = Config(
     system=Diffusion(

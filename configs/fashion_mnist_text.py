@@ -1,17 +1,13 @@
 """Fashion-MNIST from prompts: a text encoder trained along with the UNet that attends to it.
 
-16 minutes on 2 busy CPU cores; every kind of clothing can be told (docs/fashion_mnist_text.png).
+16 minutes on 2 busy CPU cores; every kind of clothing can be recognised (docs/fashion_mnist_text.png).
 """
 
-from jaxdiff import losses
-from jaxdiff.averages import Ema
-from jaxdiff.conditions import Prompts
+from jaxdiff.core import times
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
+from jaxdiff.models import Config, Prompts, edm
 from jaxdiff.nets import GaussianFourier, Prompted, TextEncoder, UNet, Words
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import edm
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 CLASSES = "t-shirt top trouser pullover dress coat sandal shirt sneaker bag ankle boot"
 SHOWN = ("a t-shirt", "a trouser", "a pullover", "a dress", "a coat", "a sandal", "a sneaker", "an ankle boot")
@@ -26,15 +22,15 @@ config = Config(
                 multipliers=(1, 2, 4),
                 blocks=1,
                 attention=(2,),
-                embedding=GaussianFourier(1.0),
+                noise_embedding=GaussianFourier(1.0),
                 noise_width=64,
-                told_width=256,
+                embedding_width=256,
                 text=True,
             ),
-            TextEncoder(WORDS.count, width=64),
+            TextEncoder(width=64),
         ),
         sigma_data=0.6,
-        times=losses.LogNormal(mean=0.0),
+        times=times.LogNormal(mean=0.0),
         condition=Prompts(
             WORDS,
             TEMPLATES,

@@ -3,21 +3,22 @@
 Cost and result: only begun here (RESULTS.md); at a batch of 8 it takes 18 GB on a CPU.
 """
 
-from jaxdiff import losses
-from jaxdiff.augment import Augment
-from jaxdiff.averages import Ema
+from jaxdiff.core import times
 from jaxdiff.data import Folder
-from jaxdiff.experiment import Config
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Config, edm
 from jaxdiff.nets import GaussianFourier, UNet
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import edm
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 system = edm(
     network=UNet(
-        channels=64, multipliers=(1, 2, 2, 4, 4), attention=(3, 4), head_channels=64, embedding=GaussianFourier(1.0)
+        channels=64,
+        multipliers=(1, 2, 2, 4, 4),
+        attention=(3, 4),
+        head_channels=64,
+        noise_embedding=GaussianFourier(1.0),
     ),
-    times=losses.LogNormal(mean=-0.4, deviation=1.4),  # larger images are still seen through more noise
+    times=times.LogNormal(mean=-0.4, deviation=1.4),  # larger images are still seen through more noise
     steps=30,
     shown=16,
 )

@@ -1,4 +1,4 @@
-"""As folder128, told the class of the image: a subfolder each, or labels.csv.
+"""As folder128, conditional on the class of the image: a subfolder for each, or labels.csv.
 
 Cost and result: not trained to its end here yet.
 """
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from configs.folder128 import config as unconditional
 from configs.folder128 import system
-from jaxdiff.conditions import Labels
+from jaxdiff.models import Labels
 
 CLASSES = 10  # as many as there are
 

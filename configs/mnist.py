@@ -3,15 +3,11 @@
 12 minutes on 2 CPU cores; nearly every digit can be named (docs/mnist.png).
 """
 
-from jaxdiff import losses
-from jaxdiff.averages import Ema
-from jaxdiff.conditions import Labels
+from jaxdiff.core import times
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
+from jaxdiff.models import Config, Labels, edm
 from jaxdiff.nets import GaussianFourier, UNet
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import edm
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 config = Config(
     system=edm(
@@ -20,13 +16,13 @@ config = Config(
             multipliers=(1, 2, 4),
             blocks=1,
             attention=(2,),
-            embedding=GaussianFourier(1.0),
+            noise_embedding=GaussianFourier(1.0),
             noise_width=64,
-            told_width=256,
+            embedding_width=256,
             classes=10,
         ),
         sigma_data=0.6,
-        times=losses.LogNormal(mean=0.0),  # a digit is decided at levels of 1 to 8
+        times=times.LogNormal(mean=0.0),  # a digit is decided at levels of 1 to 8
         condition=Labels(10, drop=0.1),
         guidance_scale=1.5,
         shown=80,

@@ -3,13 +3,10 @@
 5 minutes on 2 busy CPU cores (docs/mnist_autoencoder.png).
 """
 
-from jaxdiff.averages import Ema
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
+from jaxdiff.models import Autoencoding, Config
 from jaxdiff.nets.autoencoder import KL_28
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import Autoencoding
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 config = Config(
     system=Autoencoding(KL_28.clone(channels=16), kl=1e-3),

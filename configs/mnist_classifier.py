@@ -3,25 +3,27 @@
 5 minutes on 2 busy CPU cores; 99.35% of the clean test images (docs/mnist_classifier.png).
 """
 
-from jaxdiff import denoise, losses, process
-from jaxdiff.augment import Augment
-from jaxdiff.averages import Ema
+from jaxdiff.core import c_noise, inputs, process, times
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
-from jaxdiff.nets import Classifier, GaussianFourier
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import Classification
-from jaxdiff.training import Training
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Classification, Config
+from jaxdiff.nets import EncoderUNet, GaussianFourier
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 config = Config(
     system=Classification(
-        network=Classifier(
-            channels=16, multipliers=(1, 2, 4), blocks=1, embedding=GaussianFourier(1.0), noise_width=64, told_width=256
+        network=EncoderUNet(
+            channels=16,
+            multipliers=(1, 2, 4),
+            blocks=1,
+            noise_embedding=GaussianFourier(1.0),
+            noise_width=64,
+            embedding_width=256,
         ),
-        process=process.Karras(),
-        input_scale=denoise.UnitVariance(0.6),
-        told=denoise.quarter_log_sigma,
-        times=losses.LogNormal(mean=-0.8, deviation=1.4),
+        process=process.LinearVE(),
+        input_scale=inputs.UnitVariance(0.6),
+        c_noise=c_noise.quarter_log_sigma,
+        times=times.LogNormal(mean=-0.8, deviation=1.4),
         clean=0.25,
     ),
     data=Tfds("mnist"),

@@ -3,20 +3,18 @@
 13 minutes on 2 busy CPU cores; nearly every digit can be named (docs/mnist_latent.png).
 """
 
-from jaxdiff import losses
-from jaxdiff.averages import Ema
-from jaxdiff.conditions import Labels
+from jaxdiff.core import times
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
+from jaxdiff.models import Config, Labels, edm
 from jaxdiff.nets import GaussianFourier, UNet
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import edm
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 system = edm(
-    network=UNet(channels=32, multipliers=(2,), blocks=2, attention=(0,), embedding=GaussianFourier(1.0), classes=10),
+    network=UNet(
+        channels=32, multipliers=(2,), blocks=2, attention=(0,), noise_embedding=GaussianFourier(1.0), classes=10
+    ),
     sigma_data=1.0,  # the codec scales latents to a deviation of 1
-    times=losses.LogNormal(mean=0.2),
+    times=times.LogNormal(mean=0.2),
     condition=Labels(10, drop=0.1),
     codec="runs/mnist_autoencoder",
     guidance_scale=1.5,

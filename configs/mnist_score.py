@@ -3,24 +3,21 @@
 30 minutes on 2 busy CPU cores; most digits can be named (docs/mnist_score.png).
 """
 
-from jaxdiff import denoise
-from jaxdiff.averages import Ema
+from jaxdiff.core import c_noise, inputs
+from jaxdiff.core.grids import Uniform
+from jaxdiff.core.process import PowerVE
+from jaxdiff.core.samplers import PredictorCorrector
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
-from jaxdiff.grids import Uniform
+from jaxdiff.models import Config, Diffusion
 from jaxdiff.nets.unet import SCORE
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.process import PowerVE
-from jaxdiff.samplers import PredictorCorrector
-from jaxdiff.systems import Diffusion
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 config = Config(
     system=Diffusion(
         network=SCORE.clone(channels=16),
         process=PowerVE(25.0),
-        input_scale=denoise.UnitVariance(0.6),
-        told=denoise.time,
+        input_scale=inputs.UnitVariance(0.6),
+        c_noise=c_noise.time,
         sampler=PredictorCorrector(),
         grid=Uniform(last=1e-3),
         steps=200,

@@ -3,20 +3,19 @@
 Cost and result: not trained to its end here yet.
 """
 
-from jaxdiff import losses
-from jaxdiff.augment import Augment
-from jaxdiff.averages import Ema
+from jaxdiff.core import times
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Config, edm
 from jaxdiff.nets import GaussianFourier, UNet
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import edm
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 config = Config(
     system=edm(
-        network=UNet(multipliers=(1, 2, 2, 3), attention=(2, 3), head_channels=64, embedding=GaussianFourier(1.0)),
-        times=losses.LogNormal(mean=-0.8, deviation=1.4),
+        network=UNet(
+            multipliers=(1, 2, 2, 3), attention=(2, 3), head_channels=64, noise_embedding=GaussianFourier(1.0)
+        ),
+        times=times.LogNormal(mean=-0.8, deviation=1.4),
         steps=30,
         shown=16,
     ),

@@ -3,25 +3,22 @@
 Cost and result: not trained to its end here yet.
 """
 
-from jaxdiff import denoise, losses, process
-from jaxdiff.augment import Augment
-from jaxdiff.averages import Ema
+from jaxdiff.core import c_noise, inputs, process, times
 from jaxdiff.data import Tfds
-from jaxdiff.experiment import Config
-from jaxdiff.nets import Classifier, GaussianFourier
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.systems import Classification
-from jaxdiff.training import Training
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Classification, Config
+from jaxdiff.nets import EncoderUNet, GaussianFourier
+from jaxdiff.training import Adam, Ema, Schedule, Training
 
 config = Config(
     system=Classification(
-        network=Classifier(
-            channels=64, multipliers=(1, 2, 3, 4), attention=(2, 3), dropout=0.1, embedding=GaussianFourier(1.0)
+        network=EncoderUNet(
+            channels=64, multipliers=(1, 2, 3, 4), attention=(2, 3), dropout=0.1, noise_embedding=GaussianFourier(1.0)
         ),
-        process=process.Karras(),
-        input_scale=denoise.UnitVariance(),
-        told=denoise.quarter_log_sigma,
-        times=losses.LogNormal(mean=-0.8, deviation=1.4),
+        process=process.LinearVE(),
+        input_scale=inputs.UnitVariance(),
+        c_noise=c_noise.quarter_log_sigma,
+        times=times.LogNormal(mean=-0.8, deviation=1.4),
     ),
     data=Tfds("stl10"),
     held_out=Tfds("stl10", "test"),

@@ -6,23 +6,24 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxdiff import grids, process, samplers
-from jaxdiff.denoise import EDM, time
-from jaxdiff.exact import Mixture
+from jaxdiff.core import grids, process, samplers, tables
+from jaxdiff.core.c_noise import time
+from jaxdiff.core.exact import Mixture
+from jaxdiff.core.predictions import EDMPreconditioning
+from jaxdiff.models import Diffusion
 from jaxdiff.nets.layers import Net
-from jaxdiff.systems import Diffusion
 
 PROCESSES = (
-    process.Discrete(),
-    process.Discrete(process.LinearBetas(20, 0.001, 0.7)),
-    process.Discrete(process.ZeroTerminalSNR(process.ScaledLinearBetas())),
+    tables.Discrete(),
+    tables.Discrete(tables.LinearBetas(20, 0.001, 0.7)),
+    tables.Discrete(tables.ZeroTerminalSNR(tables.ScaledLinearBetas())),
     process.VP(),
     process.SubVP(),
     process.Cosine(),
     process.Flow(),
     process.VE(),
     process.PowerVE(),
-    process.Karras(),
+    process.LinearVE(),
 )
 DETERMINISTIC = (
     samplers.DDPM(noise=0.0),
@@ -55,7 +56,7 @@ GAUSSIAN = Mixture((0.3,), 0.5)
 
 
 def name(value):
-    if isinstance(value, process.Discrete):
+    if isinstance(value, tables.Discrete):
         return f"{type(value).__name__}({type(value.betas).__name__}{value.steps})"
     return getattr(value, "__name__", str(value))
 
@@ -108,5 +109,5 @@ class ExactClassifier(Net):
 
 def exact_system(**fields):
     """A model without training, on a straight line from pure noise."""
-    flow = {"process": process.Flow(), "prediction": EDM(0.5), "told": time, "clip": False}
+    flow = {"process": process.Flow(), "prediction": EDMPreconditioning(0.5), "c_noise": time, "clip": False}
     return Diffusion(Exact(), **flow, **{"sampler": samplers.DDIM(), "grid": grids.Uniform(), "steps": 10} | fields)

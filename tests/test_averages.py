@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff.averages import Ema, PowerEma, average, gamma_of, profile
+from jaxdiff.training import Ema, PowerEma
+from jaxdiff.training.averages import average, gamma_of, profile
 
 
 def tracked(rule, values, at=()):

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdiff.checkpoint import Checkpoints, DamagedError, fingerprint
-from jaxdiff.files import free_bytes, unused
-from jaxdiff.parallel import Trainer
+from jaxdiff.base.files import free_bytes, unused
+from jaxdiff.training.checkpoint import Checkpoints, DamagedError, fingerprint
+from jaxdiff.training.placing import Trainer
 
 
 def state_of(seed):
@@ -62,16 +62,16 @@ def two(pristine, tmp_path):
 
 
 def newest(folder):
-    """The step and state that a run would go on from, and what it would be told."""
-    told, checkpoints = [], Checkpoints(folder, keep=10)
-    found = checkpoints.restore_newest(like(state_of(0)), told.append)
+    """The step and state that a run would go on from, and what it would say."""
+    said, checkpoints = [], Checkpoints(folder, keep=10)
+    found = checkpoints.restore_newest(like(state_of(0)), said.append)
     checkpoints.close()
-    return found, told
+    return found, said
 
 
 def test_what_is_saved_comes_back_bit_for_bit(two):
-    (step, state), told = newest(two)
-    assert (step, told) == (2, [])
+    (step, state), said = newest(two)
+    assert (step, said) == (2, [])
     assert same(state, state_of(2))
     checkpoints = Checkpoints(two)
     assert same(checkpoints.restore(like(state_of(0)), 1), state_of(1))
@@ -154,16 +154,16 @@ def test_no_damage_goes_unseen(two, damage):
     for number, path in enumerate(files(whole, 2)):
         folder = Path(shutil.copytree(whole, whole.with_name(f"copy_{number}")))
         damage(folder / path.relative_to(whole), rng)
-        (step, state), told = newest(folder)
+        (step, state), said = newest(folder)
         assert same(state, state_of(step)), path
         if step == 1:
             fell_back += 1
-            assert len(told) == 1
-            assert "it is now damaged_2, and the run goes on from step 1" in told[0]
+            assert len(said) == 1
+            assert "it is now damaged_2, and the run goes on from step 1" in said[0]
             assert (folder / "damaged_2").is_dir()
             assert Checkpoints(folder).steps == [1]
         else:
-            assert told == []
+            assert said == []
     assert fell_back >= 3
 
 
@@ -172,7 +172,7 @@ def test_one_number_changed_by_hand_is_noticed(two, monkeypatch):
         return {**state, "opt_state": jax.tree.map(lambda leaf: leaf, state["opt_state"]), "step": state["step"] + 1}
 
     checkpoints = Checkpoints(two, keep=10)
-    monkeypatch.setattr("jaxdiff.checkpoint.fingerprint", lambda state: fingerprint(changed(state)))
+    monkeypatch.setattr("jaxdiff.training.checkpoint.fingerprint", lambda state: fingerprint(changed(state)))
     checkpoints.save(3, state_of(3))
     monkeypatch.undo()
     with pytest.raises(DamagedError, match="3 is not what was written: a file has changed"):
@@ -213,7 +213,7 @@ def test_when_all_are_damaged_nothing_is_touched(two):
 
 def test_a_full_disk(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path, keep=1)
-    monkeypatch.setattr("jaxdiff.files.free_bytes", lambda folder: 10**6)
+    monkeypatch.setattr("jaxdiff.base.files.free_bytes", lambda folder: 10**6)
     with pytest.raises(ValueError, match=r"1.0 MB of space left, too little for a checkpoint of 0.2 MB: make room"):
         checkpoints.save(1, state_of(1))
     checkpoints.close()

@@ -1,12 +1,13 @@
-"""Conditions: labels and prompts, what a batch holds for them, what one example is told."""
+"""Conditions: labels and prompts, what a batch holds for them, the condition of one example."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff.conditions import Labels, Prompts, labels_of
 from jaxdiff.data import Examples
+from jaxdiff.models import Labels, Prompts
+from jaxdiff.models.conditions import labels_of
 from jaxdiff.nets.text import Bytes
 
 IMAGES = np.zeros((4, 2, 2, 1), np.uint8)
@@ -22,12 +23,12 @@ def test_labels():
     np.testing.assert_array_equal(fields["label"], [0, 2, 1, 2])
     assert labels.pick(KEYS[0], {"label": fields["label"][1]}) == 2
     assert labels.null == 3
-    told, texts = labels.choices(("cat", "dog", "frog"))
-    np.testing.assert_array_equal(told, [0, 1, 2])
+    conditions, texts = labels.choices(("cat", "dog", "frog"))
+    np.testing.assert_array_equal(conditions, [0, 1, 2])
     assert texts == ["cat", "dog", "frog"]
     assert labels.choices()[1] == ["0", "1", "2"]
     assert labels.named(np.array([2, 2]), ("cat", "dog"))[1] == ["2", "2"]
-    assert told.dtype == labels.null.dtype == fields["label"].dtype == np.int32
+    assert conditions.dtype == labels.null.dtype == fields["label"].dtype == np.int32
 
 
 def test_captions():
@@ -52,9 +53,9 @@ def test_every_template_comes_as_often_as_the_others():
 
 
 def test_prompts_of_a_picture():
-    told, texts = Prompts(TOKENS, shown=("a cat", "a dog")).choices()
+    conditions, texts = Prompts(TOKENS, shown=("a cat", "a dog")).choices()
     assert texts == ["a cat", "a dog"]
-    np.testing.assert_array_equal(told[1], TOKENS("a dog"))
+    np.testing.assert_array_equal(conditions[1], TOKENS("a dog"))
     assert Prompts(TOKENS).choices()[1] == [""]
 
 

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdiff import config as configs
-from jaxdiff import drawing
-from jaxdiff.conditions import Prompts
+from jaxdiff.base import code
+from jaxdiff.cli import drawing
+from jaxdiff.cli.options import parsed
+from jaxdiff.core.tables import Discrete, LinearBetas
 from jaxdiff.data import Folder, Tfds
-from jaxdiff.experiment import Experiment
+from jaxdiff.models import Diffusion, Prompts
+from jaxdiff.models.experiment import Experiment
 from jaxdiff.nets import MLP, Autoencoder, DiT, Prompted, SmallUNet
-from jaxdiff.options import parsed
-from jaxdiff.process import Discrete, LinearBetas
-from jaxdiff.systems import Diffusion
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 ROOT = Path(__file__).parent.parent
@@ -25,7 +24,7 @@ NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 
 @functools.cache
 def loaded(name):
-    return configs.load(ROOT / "configs" / f"{name}.py")
+    return code.load(ROOT / "configs" / f"{name}.py")
 
 
 def small_network(net):

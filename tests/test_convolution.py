@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import export
 
-from jaxdiff.nets import convolution
-from jaxdiff.nets.convolution import convolve
+from jaxdiff.nets.winograd import convolution
+from jaxdiff.nets.winograd.convolution import convolve
 
 
 def images(*shape, seed=0):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdiff import files
+from jaxdiff.base import files
 from jaxdiff.data import Arrays, Batches, Digits, Examples, Folder, Source, Tfds, cache, folder, records
 
 ROOT = Path(__file__).parents[1]
@@ -354,8 +354,8 @@ def test_decoding_lets_go_of_the_images(classes):
     names = ["cat/1.png"] * 300
     files = folder._Files(folder._Directory(Path(classes)), names, (300, 16, 16, 3))
     seen = []
-    told = cache._collect(files, lambda chunk: seen.append(weakref.ref(chunk.images)))
-    assert len(told[0]) == 300
+    found = cache._collect(files, lambda chunk: seen.append(weakref.ref(chunk.images)))
+    assert len(found[0]) == 300
     assert len(seen) > 3
     assert [image for image in seen if image() is not None] == []
 
@@ -668,8 +668,8 @@ def test_preparing_in_a_child(tmp_path, monkeypatch, capfd):
     from jaxdiff.data import tfds
 
     asked = []
-    for status, told, says in ((1, "noise\nno network\n", "prepared: no network"), (-9, "", "ended with status -9")):
-        result = SimpleNamespace(returncode=status, stdout=told)
+    for status, said, says in ((1, "noise\nno network\n", "prepared: no network"), (-9, "", "ended with status -9")):
+        result = SimpleNamespace(returncode=status, stdout=said)
         run = lambda command, result=result, **_: (asked.append(command), result)[1]  # noqa: E731
         monkeypatch.setattr(tfds.subprocess, "run", run)
         with pytest.raises(ValueError, match=says):

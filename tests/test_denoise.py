@@ -5,33 +5,43 @@ import numpy as np
 import pytest
 from systems import GAUSSIAN, PROCESSES, gaussian, name
 
-from jaxdiff import denoise, grids, samplers
-from jaxdiff.process import VE, VP, Cosine, Discrete, Flow, Karras, LinearBetas, SubVP, ZeroTerminalSNR
-from jaxdiff.sampling import sample
+from jaxdiff.core import c_noise, denoise, grids, inputs, predictions, samplers
+from jaxdiff.core.process import VE, VP, Cosine, Flow, LinearVE, SubVP
+from jaxdiff.core.sampling import sample
+from jaxdiff.core.tables import Discrete, LinearBetas, ZeroTerminalSNR
 
 X_0, EPS = jnp.array([0.5, -0.8, 0.1]), jnp.array([1.0, 0.2, -2.0])
 
 
 def truth(prediction, point):
     """What a network of this type should say of x_t = alpha X_0 + sigma EPS, from the papers' definitions."""
-    if isinstance(prediction, denoise.EDM):
+    if isinstance(prediction, predictions.EDMPreconditioning):
         a, s, d = point.alpha, point.sigma, prediction.sigma_data
         variance = (a * d) ** 2 + s**2
         return (X_0 - a * d**2 / variance * point.perturb(X_0, EPS)) / (s * d / jnp.sqrt(variance))
     return {
-        denoise.data: X_0,
-        denoise.noise: EPS,
-        denoise.velocity: point.alpha * EPS - point.sigma * X_0,
-        denoise.score: -EPS / point.sigma,
-        denoise.flow: EPS - X_0,
+        predictions.data: X_0,
+        predictions.noise: EPS,
+        predictions.velocity: point.alpha * EPS - point.sigma * X_0,
+        predictions.score: -EPS / point.sigma,
+        predictions.flow: EPS - X_0,
     }[prediction]
 
 
 PAIRS = [
     (process, prediction)
     for process in PROCESSES
-    for prediction in (denoise.data, denoise.noise, denoise.velocity, denoise.score, denoise.flow, denoise.EDM())
-    if not (process is PROCESSES[2] and prediction in (denoise.noise, denoise.score))  # refused: it ends without signal
+    for prediction in (
+        predictions.data,
+        predictions.noise,
+        predictions.velocity,
+        predictions.score,
+        predictions.flow,
+        predictions.EDMPreconditioning(),
+    )
+    if not (
+        process is PROCESSES[2] and prediction in (predictions.noise, predictions.score)
+    )  # refused: it ends without signal
 ]
 
 
@@ -39,48 +49,50 @@ PAIRS = [
 @pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
 def test_the_true_output_gives_the_clean_image(process, prediction, t):
     point = process.at(t)
-    network = lambda x, told: truth(prediction, point)  # noqa: E731
-    model = denoise.NetworkDenoiser(network, process, prediction, told=denoise.time)
+    network = lambda x, c_noise: truth(prediction, point)  # noqa: E731
+    model = denoise.NetworkDenoiser(network, process, prediction, c_noise=c_noise.time)
     tolerance = 1e-5 * max(1.0, float(point.ratio))
     np.testing.assert_allclose(model(point.perturb(X_0, EPS), jnp.asarray(t)), X_0, rtol=1e-5, atol=tolerance)
 
 
 def test_coefficients_of_the_papers():
     a, s = jnp.asarray(0.6), jnp.asarray(0.8)
-    assert denoise.velocity(a, s) == (pytest.approx(0.6), pytest.approx(-0.8))
-    assert denoise.flow(1 - s, s) == (pytest.approx(1.0), pytest.approx(-0.8))
-    c_skip, c_out = denoise.EDM(0.5)(jnp.asarray(1.0), jnp.asarray(2.0))  # Karras et al., table 1
+    assert predictions.velocity(a, s) == (pytest.approx(0.6), pytest.approx(-0.8))
+    assert predictions.flow(1 - s, s) == (pytest.approx(1.0), pytest.approx(-0.8))
+    c_skip, c_out = predictions.EDMPreconditioning(0.5)(jnp.asarray(1.0), jnp.asarray(2.0))  # Karras et al., table 1
     assert float(c_skip) == pytest.approx(0.25 / (4 + 0.25))
     assert float(c_out) == pytest.approx(2 * 0.5 / (4 + 0.25) ** 0.5)
-    assert float(denoise.UnitVariance(0.5)(jnp.asarray(1.0), jnp.asarray(2.0))) == pytest.approx(4.25**-0.5)
+    assert float(inputs.UnitVariance(0.5)(jnp.asarray(1.0), jnp.asarray(2.0))) == pytest.approx(4.25**-0.5)
 
 
-def test_what_the_network_is_told():
-    table, edm = Discrete(), Karras()
-    assert float(denoise.index(table, table.time_of_index(420))) == pytest.approx(420, abs=1e-3)
-    assert float(denoise.time(table, jnp.asarray(0.25))) == 0.25
-    assert float(denoise.ScaledTime(1000)(VP(), jnp.asarray(0.25))) == 250
-    assert float(denoise.log_sigma(edm, jnp.asarray(0.5))) == pytest.approx(np.log(40), rel=1e-5)
-    assert float(denoise.quarter_log_sigma(edm, jnp.asarray(0.5))) == pytest.approx(np.log(40) / 4, rel=1e-5)
-    assert float(denoise.quarter_log_snr(edm, jnp.asarray(0.5))) == pytest.approx(-np.log(40) / 2, rel=1e-5)
-    assert float(denoise.quarter_log_snr(Flow(), jnp.asarray(0.5))) == pytest.approx(0, abs=1e-6)
+def test_what_the_network_gets():
+    table, edm = Discrete(), LinearVE()
+    assert float(c_noise.index(table, table.time_of_index(420))) == pytest.approx(420, abs=1e-3)
+    assert float(c_noise.time(table, jnp.asarray(0.25))) == 0.25
+    assert float(c_noise.ScaledTime(1000)(VP(), jnp.asarray(0.25))) == 250
+    assert float(c_noise.log_sigma(edm, jnp.asarray(0.5))) == pytest.approx(np.log(40), rel=1e-5)
+    assert float(c_noise.quarter_log_sigma(edm, jnp.asarray(0.5))) == pytest.approx(np.log(40) / 4, rel=1e-5)
+    assert float(c_noise.quarter_log_snr(edm, jnp.asarray(0.5))) == pytest.approx(-np.log(40) / 2, rel=1e-5)
+    assert float(c_noise.quarter_log_snr(Flow(), jnp.asarray(0.5))) == pytest.approx(0, abs=1e-6)
     with pytest.raises(ValueError, match="only a Discrete process numbers its steps"):
-        denoise.index(VP(), jnp.asarray(0.5))
+        c_noise.index(VP(), jnp.asarray(0.5))
 
 
 def test_the_network_is_shown_its_scaled_input_and_the_condition():
     seen = []
-    network = lambda x, told, y: seen.append((x, told, y)) or x  # noqa: E731
-    model = denoise.NetworkDenoiser(network, Karras(), denoise.EDM(), denoise.UnitVariance(), denoise.quarter_log_sigma)
+    network = lambda x, number, y: seen.append((x, number, y)) or x  # noqa: E731
+    model = denoise.NetworkDenoiser(
+        network, LinearVE(), predictions.EDMPreconditioning(), inputs.UnitVariance(), c_noise.quarter_log_sigma
+    )
     model(jnp.ones(3), jnp.asarray(0.5), 7)
-    ((x, told, y),) = seen
+    ((x, number, y),) = seen
     np.testing.assert_allclose(x, np.full(3, (40**2 + 0.25) ** -0.5), rtol=1e-6)
-    assert float(told) == pytest.approx(np.log(40) / 4, rel=1e-5)
+    assert float(number) == pytest.approx(np.log(40) / 4, rel=1e-5)
     assert y == 7
 
 
 def test_a_half_precision_network_leaves_the_image_in_float32():
-    model = denoise.NetworkDenoiser(lambda x, told: x.astype(jnp.bfloat16), Discrete())
+    model = denoise.NetworkDenoiser(lambda x, c_noise: x.astype(jnp.bfloat16), Discrete())
     assert model(jnp.ones(3), jnp.asarray(0.5)).dtype == jnp.float32
 
 
@@ -94,33 +106,35 @@ def test_a_moved_denoiser_is_asked_at_its_own_end_beyond_its_range(made_for):
 def test_the_index_of_an_entry_is_whole():
     for steps in (20, 300, 1000):
         table = Discrete(LinearBetas(steps))
-        told = table.index(jnp.asarray(table.time_of_index(np.arange(steps)), jnp.float32))
-        np.testing.assert_array_equal(told, np.arange(steps))
+        c_noise = table.index(jnp.asarray(table.time_of_index(np.arange(steps)), jnp.float32))
+        np.testing.assert_array_equal(c_noise, np.arange(steps))
 
 
 def test_bad_denoisers_are_refused():
     with pytest.raises(
         ValueError, match=r"the network must return the shape of its image, \(4, 3\), it returned \(4, 1\)"
     ):
-        denoise.NetworkDenoiser(lambda x, t: x[:, :1], VP(), told=denoise.time)(jnp.ones((4, 3)), jnp.asarray(0.5))
+        denoise.NetworkDenoiser(lambda x, t: x[:, :1], VP(), c_noise=c_noise.time)(jnp.ones((4, 3)), jnp.asarray(0.5))
     with pytest.raises(ValueError, match="process must be one of"):
         denoise.NetworkDenoiser(lambda x, t: x, "VP")
-    with pytest.raises(ValueError, match=r"prediction must be .* EDM\(\)"):
-        denoise.NetworkDenoiser(lambda x, t: x, VP(), denoise.EDM)
+    with pytest.raises(
+        ValueError, match=r"prediction must be a function such as those of jaxdiff\.core\.predictions, got <class"
+    ):
+        denoise.NetworkDenoiser(lambda x, t: x, VP(), predictions.EDMPreconditioning)
     with pytest.raises(ValueError, match="sigma_data > 0"):
-        denoise.UnitVariance(0)
+        inputs.UnitVariance(0)
     with pytest.raises(ValueError, match="predict velocity or data"):
         denoise.NetworkDenoiser(lambda x, t: x, Discrete(ZeroTerminalSNR(LinearBetas())))
 
 
 def test_an_unknown_prediction_is_refused():
-    with pytest.raises(ValueError, match=r"prediction must be a function such as .*velocity.* got 'epsilon'"):
-        denoise.NetworkDenoiser(lambda x, told: x, VP(), "epsilon")
+    with pytest.raises(ValueError, match=r"prediction must be a function such as .*, got 'epsilon'"):
+        denoise.NetworkDenoiser(lambda x, c_noise: x, VP(), "epsilon")
 
 
 @pytest.mark.parametrize(
     ("made_for", "used_on"),
-    [(VP(), Karras()), (Discrete(), Flow()), (Cosine(), VE()), (VE(0.01, 80), SubVP())],
+    [(VP(), LinearVE()), (Discrete(), Flow()), (Cosine(), VE()), (VE(0.01, 80), SubVP())],
     ids=str,
 )
 def test_a_denoiser_moved_to_another_process_samples_the_same_images(made_for, used_on):

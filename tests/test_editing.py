@@ -7,9 +7,12 @@ import pytest
 from flax import struct
 from systems import MEANS, exact_system
 
-from jaxdiff import grids, samplers
-from jaxdiff.conditions import Labels
-from jaxdiff.editing import (
+from jaxdiff.core import grids, samplers
+from jaxdiff.core.exact import Mixture
+from jaxdiff.core.process import VP, Flow, LinearVE
+from jaxdiff.core.rng import normal
+from jaxdiff.models import Labels
+from jaxdiff.models.editing import (
     Measured,
     Reduced,
     Seen,
@@ -24,10 +27,7 @@ from jaxdiff.editing import (
     upscale,
     vary,
 )
-from jaxdiff.exact import Mixture
-from jaxdiff.model import Given, Model
-from jaxdiff.process import VP, Flow, Karras
-from jaxdiff.rng import normal
+from jaxdiff.models.model import EditCondition, Model
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 LINE, SMALL = Flow(), (2, 2, 1)
@@ -37,8 +37,8 @@ RANDOM = np.random.default_rng(0)
 class Staying(samplers.Sampler):
     """A sampler that stays where it starts."""
 
-    def step(self, denoise, process, key, carry, path, i):
-        return carry
+    def step(self, denoise, key, x, t, s):
+        return x
 
 
 STAYING = Staying()
@@ -196,7 +196,7 @@ def test_what_is_known_is_exactly_there_at_the_end(sampler):
 def test_a_threshold_leaves_alone_what_is_known(threshold):
     images, masks = pictures(4), np.zeros((1, 2, 2))
     masks[:, 0] = 0.25  # anything but 0 is painted
-    far = lambda x, t, *told: 3 + 0 * x  # noqa: E731
+    far = lambda x, t, *condition: 3 + 0 * x  # noqa: E731
     painted = model().sample(4, edit=inpaint(model(), images, masks), denoiser=far, threshold=threshold)
     np.testing.assert_array_equal(painted[:, 1], images[:, 1])
     np.testing.assert_allclose(painted[:, 0], 1.0)
@@ -226,7 +226,7 @@ def test_resampling_brings_what_is_painted_nearer_to_its_law_given_what_is_known
     """Two pixels of correlation 0.9, of which one is known: the other is N(0.9 x, 0.25 (1 - 0.9²))."""
     covariance, count = jnp.array([[0.25, 0.225], [0.225, 0.25]]), 2048
 
-    def denoise(x, t, *told):
+    def denoise(x, t, *condition):
         alpha, sigma = LINE.alpha(t), LINE.sigma(t)
         gain = alpha * covariance @ jnp.linalg.inv(alpha**2 * covariance + sigma**2 * jnp.eye(2))
         return (gain @ x.reshape(2)).reshape(x.shape)
@@ -342,7 +342,7 @@ MEASUREMENTS = {  # and of the prior: mean, deviation, and what of its variance 
 
 @pytest.mark.parametrize("scale", [1.0, 2.5])
 @pytest.mark.parametrize("measured", MEASUREMENTS)
-@pytest.mark.parametrize("process", [VP(), Flow(), Karras()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("process", [VP(), Flow(), LinearVE()], ids=lambda p: type(p).__name__)
 def test_guidance_by_a_measurement_is_bayes_rule_where_the_data_are_normal(process, measured, scale):
     """E[x_0 | x_t, y], from the precisions of the three; the scale is a power of p(y | x_t)."""
     measure, mean, deviation, spread = MEASUREMENTS[measured]
@@ -358,16 +358,16 @@ def test_guidance_by_a_measurement_is_bayes_rule_where_the_data_are_normal(proce
         seen = mean / deviation**2 + alpha * x_t.reshape(-1) / sigma**2 + matrix.T @ (y - offset) / 0.1**2
         unguided = np.asarray(plain(jnp.asarray(x_t, jnp.float32), jnp.asarray(t)))
         exact = unguided + scale * (np.linalg.solve(precision, seen).reshape(BLOCK) - unguided)
-        given = Given(jnp.full(measure(jnp.zeros(BLOCK)).shape, y), ())
+        given = EditCondition(jnp.full(measure(jnp.zeros(BLOCK)).shape, y), ())
         got = guided(jnp.asarray(x_t, jnp.float32), jnp.asarray(t), given)
         np.testing.assert_allclose(got, exact, rtol=2e-3, atol=2e-3)
 
 
-def pixels(x, t, *told):
+def pixels(x, t, *condition):
     return Mixture((0.3,), 0.5).denoise(LINE, x, t)
 
 
-def latents(x, t, *told):
+def latents(x, t, *condition):
     return Mixture((0.0,), 1.0).denoise(LINE, x, t)
 
 

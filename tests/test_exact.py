@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff.exact import Mixture
-from jaxdiff.process import VP, Flow
+from jaxdiff.core.exact import Mixture
+from jaxdiff.core.process import VP, Flow
 
 
 @pytest.mark.parametrize("process", [VP(), Flow()], ids=str)

@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff import denoise, grids, nets, process, samplers
-from jaxdiff import export as exporting
-from jaxdiff.conditions import Labels, Prompts
-from jaxdiff.export import PLATFORMS, export
-from jaxdiff.images import to_uint8
-from jaxdiff.model import Classifier, Model
+from jaxdiff import nets
+from jaxdiff.base.pictures import to_uint8
+from jaxdiff.core import c_noise, grids, predictions, process, samplers
+from jaxdiff.models import Classification, Diffusion, Labels, Prompts
+from jaxdiff.models import export as exporting
+from jaxdiff.models.export import PLATFORMS, export
+from jaxdiff.models.model import Classifier, Model
 from jaxdiff.nets import MLP, Bytes, Prompted, TextEncoder, UNet, Words
-from jaxdiff.systems import Classification, Diffusion
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 README = Path(__file__).parent.parent / "README.md"
@@ -27,8 +27,8 @@ SHAPE = (8, 8, 1)
 LABELS = Labels(10, drop=0.1)
 MANNER = {
     "process": process.VP(),
-    "prediction": denoise.data,
-    "told": denoise.time,
+    "prediction": predictions.data,
+    "c_noise": c_noise.time,
     "sampler": samplers.DPMpp2M(eta=0.5),
     "grid": grids.LogSNR(),
     "steps": 3,
@@ -120,8 +120,8 @@ NUMBERS = [4, 2, 1_000_000]
 
 def drawn_from(path, *labels):
     sampler = jax.export.deserialize(bytearray(path.read_bytes()))
-    told = [np.array(labels, np.int32)] if labels else []
-    return np.asarray(sampler.call(np.uint32(7), np.array(NUMBERS, np.uint32), *told))
+    condition = [np.array(labels, np.int32)] if labels else []
+    return np.asarray(sampler.call(np.uint32(7), np.array(NUMBERS, np.uint32), *condition))
 
 
 def test_seeds_numbers_and_labels_are_given(folder, models):
@@ -172,8 +172,8 @@ def test_a_unet_in_half_precision_is_exported_on_a_gpu_too(tmp_path, monkeypatch
 
 
 def a_classifier():
-    network = nets.Classifier(channels=4, multipliers=(1,), blocks=1, attention=())
-    system = Classification(network, process=process.VP(), told=denoise.time)
+    network = nets.EncoderUNet(channels=4, multipliers=(1,), blocks=1, attention=())
+    system = Classification(network, process=process.VP(), c_noise=c_noise.time)
     return Classifier(system, random(lambda: system.start(jax.random.key(0), SHAPE)), SHAPE)
 
 

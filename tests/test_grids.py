@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from systems import PROCESSES, name
 
-from jaxdiff import grids
-from jaxdiff.process import VE, VP, Discrete, Flow, Karras, LinearBetas
+from jaxdiff.core import grids
+from jaxdiff.core.process import VE, VP, Flow, LinearVE
+from jaxdiff.core.tables import Discrete, LinearBetas
 
 EDM_18 = [80, 57.586, 40.786, 28.375, 19.352, 12.910, 8.4009, 5.3152, 3.2568, 1.9233]
 EDM_18 += [1.0882, 0.58535, 0.29644, 0.13952, 0.059947, 0.022935, 0.007528, 0.002, 0]
@@ -17,7 +18,7 @@ def table_indices(grid, steps):
 
 
 def test_edm_grid():
-    np.testing.assert_allclose(grids.Karras()(Karras(), 18) * 80, EDM_18, rtol=5e-5)
+    np.testing.assert_allclose(grids.Karras()(LinearVE(), 18) * 80, EDM_18, rtol=5e-5)
 
 
 def test_spacings_of_a_table():

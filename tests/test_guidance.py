@@ -7,10 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff import grids, samplers, sampling
-from jaxdiff.exact import Mixture
-from jaxdiff.guidance import Auto, Classifier, ClassifierFree, Clip, DynamicThreshold, Unconditional, Within
-from jaxdiff.process import VE, VP, Cosine, Discrete, Flow, Karras, SubVP
+from jaxdiff.core import grids, samplers, sampling
+from jaxdiff.core.exact import Mixture
+from jaxdiff.core.guidance import (
+    Autoguidance,
+    ClassifierFreeGuidance,
+    ClassifierGuidance,
+    Clip,
+    DynamicThreshold,
+    Unconditional,
+    Within,
+)
+from jaxdiff.core.process import VE, VP, Cosine, Flow, LinearVE, SubVP
+from jaxdiff.core.tables import Discrete
 
 MODES = Mixture((-1.0, 1.0), 0.7, (0.6, 0.4))
 LABEL, NULL = 1, -1
@@ -32,17 +41,19 @@ def log_prob(process):
 def guided(kind, process, scale):
     """Four ways to say the same: as functions of (x, t, label)."""
     return {
-        "classifier": lambda x, t, y: Classifier(unconditional(process), log_prob(process), process, scale)(x, t),
-        "classifier on a conditional model": Classifier(
+        "classifier": lambda x, t, y: ClassifierGuidance(unconditional(process), log_prob(process), process, scale)(
+            x, t
+        ),
+        "classifier on a conditional model": ClassifierGuidance(
             conditional(process), log_prob(process), process, scale, conditional=True
         ),
-        "two classifiers": lambda x, t, y: Classifier(
-            Classifier(unconditional(process), log_prob(process), process, scale / 3),
+        "two classifiers": lambda x, t, y: ClassifierGuidance(
+            ClassifierGuidance(unconditional(process), log_prob(process), process, scale / 3),
             log_prob(process),
             process,
             scale * 2 / 3,
         )(x, t),
-        "classifier-free": ClassifierFree(unconditional(process), NULL, scale),
+        "classifier-free": ClassifierFreeGuidance(unconditional(process), NULL, scale),
     }[kind]
 
 
@@ -50,7 +61,7 @@ KINDS = ("classifier", "classifier on a conditional model", "two classifiers", "
 
 
 @pytest.mark.parametrize(
-    "process", [VP(), SubVP(), Cosine(), Flow(), VE(), Karras(), Discrete()], ids=lambda p: type(p).__name__
+    "process", [VP(), SubVP(), Cosine(), Flow(), VE(), LinearVE(), Discrete()], ids=lambda p: type(p).__name__
 )
 @pytest.mark.parametrize("scale", SCALES)
 def test_all_kinds_of_guidance_are_the_same_denoiser(process, scale):
@@ -101,13 +112,13 @@ def test_mode_shares_follow_the_scale(kind, scale):
 def test_mode_shares_of_separated_modes_by_ordinary_samplers(sampler, scale, share):
     apart = Mixture((-1.0, 1.0), 0.1, (0.6, 0.4))
     process, count = VP(), 4096
-    by_classifier = Classifier(
+    by_classifier = ClassifierGuidance(
         lambda x, t, y: apart.denoise(process, x, t),
         lambda x, t, y: apart.log_posterior(process, x, t)[y],
         process,
         scale,
     )
-    for denoise in (by_classifier, ClassifierFree(partial(apart.denoise, process), NULL, scale)):
+    for denoise in (by_classifier, ClassifierFreeGuidance(partial(apart.denoise, process), NULL, scale)):
         x = sampling.sample(
             denoise, process, sampler, grids.LogSNR()(process, 60),
             shape=(1,), indices=count, batch_size=count, conditions=np.full(count, LABEL), devices=jax.devices()[:1],
@@ -124,14 +135,14 @@ def test_classifier_free_guidance_is_one_batched_call_on_any_tree_of_conditions(
 
     null = {"text": jnp.zeros((4, 2)), "label": 0.0}
     given = {"text": jnp.ones((4, 2)), "label": jnp.asarray(5.0)}
-    out = ClassifierFree(model, null, 3.0)(jnp.array([1.0, 2.0]), jnp.asarray(0.5), given)
+    out = ClassifierFreeGuidance(model, null, 3.0)(jnp.array([1.0, 2.0]), jnp.asarray(0.5), given)
     np.testing.assert_allclose(out, 3 * (8 * np.array([1.0, 2.0]) + 5))
     assert len(calls) == 1
 
 
 def test_a_classifier_of_labels_sits_on_an_unconditional_network():
     process = VP()
-    denoise = Classifier(
+    denoise = ClassifierGuidance(
         Unconditional(partial(MODES.denoise, process)),
         lambda x, t, y: MODES.log_posterior(process, x, t)[y],
         process,
@@ -144,7 +155,9 @@ def test_a_classifier_of_labels_sits_on_an_unconditional_network():
 
 
 def test_a_null_label_of_minus_one_stays_so_beside_unsigned_labels():
-    out = ClassifierFree(lambda x, t, y: x * y, -1, 0.0)(jnp.ones(2), jnp.asarray(0.5), jnp.asarray(3, jnp.uint8))
+    out = ClassifierFreeGuidance(lambda x, t, y: x * y, -1, 0.0)(
+        jnp.ones(2), jnp.asarray(0.5), jnp.asarray(3, jnp.uint8)
+    )
     np.testing.assert_array_equal(out, [-1, -1])
 
 
@@ -155,25 +168,25 @@ def test_bad_transforms_are_refused():
     with pytest.raises(ValueError, match="0 < quantile <= 1"):
         DynamicThreshold(None, 99.5)
     with pytest.raises(ValueError, match="needs a condition"):
-        ClassifierFree(lambda x, t, y: x, 0, 2.0)(jnp.ones(2), jnp.asarray(0.5))
+        ClassifierFreeGuidance(lambda x, t, y: x, 0, 2.0)(jnp.ones(2), jnp.asarray(0.5))
 
 
 def test_rescale_brings_the_deviation_back():
     model = lambda x, t, y: x * (1 + 2 * y)  # noqa: E731
     x, t, y = jnp.array([0.5, -1.0, 2.0]), jnp.asarray(0.5), jnp.asarray(1.0)
-    plain = ClassifierFree(model, 0.0, 3.0)(x, t, y)
+    plain = ClassifierFreeGuidance(model, 0.0, 3.0)(x, t, y)
     np.testing.assert_allclose(plain, 7 * x)
-    np.testing.assert_allclose(ClassifierFree(model, 0.0, 3.0, rescale=0.7)(jnp.zeros(3), t, y), 0)
-    np.testing.assert_allclose(ClassifierFree(model, 0.0, 3.0, rescale=1.0)(x, t, y), 3 * x, rtol=1e-6)
+    np.testing.assert_allclose(ClassifierFreeGuidance(model, 0.0, 3.0, rescale=0.7)(jnp.zeros(3), t, y), 0)
+    np.testing.assert_allclose(ClassifierFreeGuidance(model, 0.0, 3.0, rescale=1.0)(x, t, y), 3 * x, rtol=1e-6)
     np.testing.assert_allclose(
-        ClassifierFree(model, 0.0, 3.0, rescale=0.7)(x, t, y), (0.7 * 3 + 0.3 * 7) * x, rtol=1e-6
+        ClassifierFreeGuidance(model, 0.0, 3.0, rescale=0.7)(x, t, y), (0.7 * 3 + 0.3 * 7) * x, rtol=1e-6
     )
 
 
 def test_classifier_free_guidance_has_a_gradient_where_the_image_is_flat():
     x, t, y = jnp.zeros(3), jnp.asarray(0.5), jnp.asarray(1.0)
     for rescale in (0.0, 0.7):
-        guided = ClassifierFree(lambda x, t, y: x * (1 + 2 * y), 0.0, 3.0, rescale)
+        guided = ClassifierFreeGuidance(lambda x, t, y: x * (1 + 2 * y), 0.0, 3.0, rescale)
         assert np.isfinite(jax.jacobian(lambda x, guided=guided: guided(x, t, y))(x)).all()
 
 
@@ -185,19 +198,19 @@ def test_the_gradient_is_float32_whatever_the_networks_compute_in():
         return -jnp.sum(x.astype(jnp.bfloat16) ** 2)
 
     x = jnp.array([0.1, 0.2], jnp.bfloat16)
-    out = Classifier(lambda x, t: x, half, process, 2.0)(x, jnp.asarray(0.5))
+    out = ClassifierGuidance(lambda x, t: x, half, process, 2.0)(x, jnp.asarray(0.5))
     assert seen == [jnp.float32]
     assert out.dtype == jnp.bfloat16
 
 
 def test_a_classifier_says_nothing_where_nothing_is_left_of_the_data():
-    out = Classifier(lambda x, t: x, lambda x, t: -jnp.sum(x**2), Flow(), 5.0)(jnp.ones(2), jnp.asarray(1.0))
+    out = ClassifierGuidance(lambda x, t: x, lambda x, t: -jnp.sum(x**2), Flow(), 5.0)(jnp.ones(2), jnp.asarray(1.0))
     np.testing.assert_array_equal(out, jnp.ones(2))
 
 
 def test_within_runs_only_what_is_needed():
     ran = []
-    process = Karras()
+    process = LinearVE()
 
     def loud(name, value):
         def denoise(x, t):
@@ -216,8 +229,8 @@ def test_within_runs_only_what_is_needed():
 def test_autoguidance_and_thresholds():
     x, t = jnp.array([0.5, -4.0, 2.0]), jnp.asarray(0.5)
     good, bad = (lambda x, t: 2 * x), (lambda x, t: 1.5 * x)
-    np.testing.assert_allclose(Auto(good, bad, 1.0)(x, t), 2 * x)
-    np.testing.assert_allclose(Auto(good, bad, 3.0)(x, t), 3 * x)
+    np.testing.assert_allclose(Autoguidance(good, bad, 1.0)(x, t), 2 * x)
+    np.testing.assert_allclose(Autoguidance(good, bad, 3.0)(x, t), 3 * x)
     np.testing.assert_allclose(Clip(good)(x, t), [1, -1, 1])
     np.testing.assert_allclose(Clip(good, -5.0, 3.0)(x, t), [1, -5, 3])
     np.testing.assert_allclose(DynamicThreshold(good, 1.0)(x, t), 2 * x / 8)
@@ -231,9 +244,9 @@ def test_transforms_compose_and_a_new_scale_is_no_new_program(compiled):
     score = lambda x, t, y: MODES.log_posterior(process, x, t)[y]  # noqa: E731
 
     def stack(scale):
-        free = ClassifierFree(model, NULL, scale)
-        both = Classifier(Within(free, model, process, 0.0, 5.0), score, process, scale, conditional=True)
-        return DynamicThreshold(Auto(both, model, scale), 0.99)
+        free = ClassifierFreeGuidance(model, NULL, scale)
+        both = ClassifierGuidance(Within(free, model, process, 0.0, 5.0), score, process, scale, conditional=True)
+        return DynamicThreshold(Autoguidance(both, model, scale), 0.99)
 
     def draw(scale):
         return sampling.sample(

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdiff import images
+from jaxdiff.base import pictures
+from jaxdiff.data import images
 
 DATA = Path(os.environ.get("JAXDIFF_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -170,13 +171,13 @@ def test_read_takes_paths_and_files(tmp_path):
 
 @pytest.mark.skipif(not (DATA / "odd_images.json").exists(), reason="no shared odd images")
 def test_shared_odd_images():
-    for name, told in json.loads((DATA / "odd_images.json").read_text()).items():
-        if not told["ok"]:
+    for name, said in json.loads((DATA / "odd_images.json").read_text()).items():
+        if not said["ok"]:
             with pytest.raises(ValueError, match=r"empty|truncated|not an image"):
                 images.read(DATA / "odd_images" / name)
             continue
         image = images.read(DATA / "odd_images" / name)
-        height, width = told.get("upright_height", told["height"]), told.get("upright_width", told["width"])
+        height, width = said.get("upright_height", said["height"]), said.get("upright_width", said["width"])
         assert image.shape == (height, width, 3), name
         assert image.std() > 5, name  # not all white
         assert images.fit(image, 64, 48).shape == (64, 48, 3)
@@ -229,17 +230,17 @@ def test_fit_refuses(image, size, says):
 
 def test_to_uint8():
     odd = np.array([-2, -1, 0, 1, 7, np.nan, np.inf])
-    np.testing.assert_array_equal(images.to_uint8(odd), [0, 0, 128, 255, 255, 0, 255])
+    np.testing.assert_array_equal(pictures.to_uint8(odd), [0, 0, 128, 255, 255, 0, 255])
     levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(images.to_uint8(levels / np.float32(127.5) - 1), levels)
-    assert images.to_uint8(levels) is levels
+    np.testing.assert_array_equal(pictures.to_uint8(levels / np.float32(127.5) - 1), levels)
+    assert pictures.to_uint8(levels) is levels
     with pytest.raises(ValueError, match="uint8, or floats"):
-        images.to_uint8(levels.astype(int))
+        pictures.to_uint8(levels.astype(int))
 
 
 def test_sheet_places_images():
     tiles = np.stack([np.full((4, 6, 1), level, np.uint8) for level in (10, 20, 30)])
-    picture = images.sheet(tiles, columns=2, pad=1, scale=3)
+    picture = pictures.sheet(tiles, columns=2, pad=1, scale=3)
     assert picture.shape == (2 * (12 + 1) + 1, 2 * (18 + 1) + 1, 3)
     assert (picture[1:13, 1:19] == 10).all()
     assert (picture[1:13, 20:38] == 20).all()
@@ -250,42 +251,42 @@ def test_sheet_places_images():
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (7, 7 // 2), (10, 5), (16, 4), (12, 4), (100, 10)])
 def test_sheet_chooses_columns_and_scale(count, columns):
-    assert images.sheet(np.zeros((count, 28, 28)), pad=0).shape[1] == 2 * 28 * columns
+    assert pictures.sheet(np.zeros((count, 28, 28)), pad=0).shape[1] == 2 * 28 * columns
 
 
 def test_sheet_of_any_channels():
     floats = np.random.RandomState(0).uniform(-1, 1, (3, 70, 70, 5)).astype(np.float32)
-    shown = [images.sheet(floats[..., :c], columns=3, pad=0) for c in (1, 2, 3, 4, 5)]
+    shown = [pictures.sheet(floats[..., :c], columns=3, pad=0) for c in (1, 2, 3, 4, 5)]
     assert all(picture.shape == (70, 210, 3) for picture in shown)
     np.testing.assert_array_equal(shown[2], shown[4])
-    np.testing.assert_array_equal(shown[2][:, 70:140], images.to_uint8(floats[1, ..., :3]))
-    np.testing.assert_array_equal(shown[0], images.sheet(floats[..., 0], columns=3, pad=0))
-    np.testing.assert_allclose(shown[1][:, :70, 0], images.to_uint8(floats[0, ..., :2]).mean(-1), atol=1)
+    np.testing.assert_array_equal(shown[2][:, 70:140], pictures.to_uint8(floats[1, ..., :3]))
+    np.testing.assert_array_equal(shown[0], pictures.sheet(floats[..., 0], columns=3, pad=0))
+    np.testing.assert_allclose(shown[1][:, :70, 0], pictures.to_uint8(floats[0, ..., :2]).mean(-1), atol=1)
 
 
 def test_sheet_letters():
     tiles = np.zeros((4, 64, 64, 3), np.uint8)
-    bare = images.sheet(tiles, columns=2)
-    labelled = images.sheet(tiles, columns=2, labels=["DDIM", "a longer label"], title="Samples")
+    bare = pictures.sheet(tiles, columns=2)
+    labelled = pictures.sheet(tiles, columns=2, labels=["DDIM", "a longer label"], title="Samples")
     top, left = labelled.shape[0] - bare.shape[0], labelled.shape[1] - bare.shape[1]
     assert top > 10
     assert left > 50
     np.testing.assert_array_equal(labelled[top:, left:], bare)
     assert (labelled[top : top + 66, :left] < 100).any()
     assert (labelled[:top] < 100).any()
-    assert images.sheet(tiles[:1], title="a title wider than its one image").shape[1] > 150
+    assert pictures.sheet(tiles[:1], title="a title wider than its one image").shape[1] > 150
 
 
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: images.sheet(np.zeros((2, 8))), "must be .n, height, width"),
-        (lambda: images.sheet([]), "must be .n, height, width"),
-        (lambda: images.sheet([np.zeros((8, 8)), np.zeros((8, 9))]), "one shape"),
-        (lambda: images.sheet(np.zeros((2, 8, 8)), columns=0), "columns >= 1"),
-        (lambda: images.sheet(np.zeros((2, 8, 8)), columns=1, labels=["one"]), "each of the 2 rows, got 1"),
-        (lambda: images.sheet(np.zeros((2, 8, 8), int)), "uint8, or floats"),
-        (lambda: images.save("picture.jpg", np.zeros((8, 8))), "must end in .png"),
+        (lambda: pictures.sheet(np.zeros((2, 8))), "must be .n, height, width"),
+        (lambda: pictures.sheet([]), "must be .n, height, width"),
+        (lambda: pictures.sheet([np.zeros((8, 8)), np.zeros((8, 9))]), "one shape"),
+        (lambda: pictures.sheet(np.zeros((2, 8, 8)), columns=0), "columns >= 1"),
+        (lambda: pictures.sheet(np.zeros((2, 8, 8)), columns=1, labels=["one"]), "each of the 2 rows, got 1"),
+        (lambda: pictures.sheet(np.zeros((2, 8, 8), int)), "uint8, or floats"),
+        (lambda: pictures.save("picture.jpg", np.zeros((8, 8))), "must end in .png"),
     ],
 )
 def test_bad_pictures_are_refused(call, says):
@@ -295,7 +296,7 @@ def test_bad_pictures_are_refused(call, says):
 
 def test_save_is_all_or_nothing(tmp_path, monkeypatch):
     path = tmp_path / "new" / "picture.png"
-    images.save(path, COLOUR)
+    pictures.save(path, COLOUR)
     np.testing.assert_array_equal(images.read(path), COLOUR)
 
     def failing(descriptor):
@@ -303,6 +304,6 @@ def test_save_is_all_or_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", failing)
     with pytest.raises(OSError, match="disk full"):
-        images.save(path, RAMP)
+        pictures.save(path, RAMP)
     np.testing.assert_array_equal(images.read(path), COLOUR)
     assert [p.name for p in path.parent.iterdir()] == ["picture.png"]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from jaxdiff import interop
-from jaxdiff.interop import files, safetensors
+from jaxdiff.interop import files
 from jaxdiff.interop.settings import multipliers
 from jaxdiff.interop.unet import UNET
 from jaxdiff.nets.autoencoder import Autoencoder, Codec
@@ -197,10 +197,10 @@ def opened(torch_class, folder, caplog):
     """What PyTorch makes of a folder, if it says nothing at all about it."""
     log = logging.getLogger("diffusers")
     log.addHandler(caplog.handler)
-    model, told = torch_class.from_pretrained(folder, output_loading_info=True, low_cpu_mem_usage=False)
+    model, said = torch_class.from_pretrained(folder, output_loading_info=True, low_cpu_mem_usage=False)
     log.removeHandler(caplog.handler)
     assert not caplog.records
-    assert not any(told.values())
+    assert not any(said.values())
     return model.eval()
 
 
@@ -223,8 +223,11 @@ def random_variables(net, *inputs):
         (UNet2DModel, UNet(8, (1, 1), 1, (1, 0), heads=4, noise_width=8, groups=2, resample_in_block=True, classes=2)),
         (UNet2DModel, UNet(128, (1,), 1, (0,), out_channels=3, null_label=False, resample_in_block=True, dropout=0.5)),
         (AutoencoderKL, Autoencoder(channels=8, multipliers=(2, 2), blocks=1, remat=True)),
-        (DiTTransformer2DModel, DiT(16, 1, 2, embedding=Positional(sine_first=False), classes=3, own_told=True)),
-        (DiTTransformer2DModel, DiT(16, 2, 2, embedding=Positional(sine_first=False), classes=3)),
+        (
+            DiTTransformer2DModel,
+            DiT(16, 1, 2, noise_embedding=Positional(sine_first=False), classes=3, own_embedding=True),
+        ),
+        (DiTTransformer2DModel, DiT(16, 2, 2, noise_embedding=Positional(sine_first=False), classes=3)),
     ],
 )
 def test_fields_that_pytorch_has_no_word_for_come_back(torch_class, net, tmp_path, caplog):
@@ -237,13 +240,13 @@ def test_fields_that_pytorch_has_no_word_for_come_back(torch_class, net, tmp_pat
     same(same_variables, variables)
 
 
-def test_what_all_blocks_of_a_dit_are_told_alike_is_read_once(tmp_path):
+def test_what_all_blocks_of_a_dit_embed_alike_is_read_once(tmp_path):
     model = made(*CASES["dit"])
     first, second = (block.norm1.emb for block in model.transformer_blocks)
     second.load_state_dict(first.state_dict())
     model.save_pretrained(tmp_path / "theirs")
     net, variables = interop.read(tmp_path / "theirs")
-    assert not net.own_told
+    assert not net.own_embedding
     agree(ours(net, variables, pixels(model)), theirs(model, pixels(model)))
 
 
@@ -320,9 +323,9 @@ def change(folder, **settings):
 
 def rewrite(folder, change):
     """The tensors, changed by a function of them."""
-    tensors = {name: np.array(tensor) for name, tensor in safetensors.read(folder / files.WEIGHTS).items()}
+    tensors = {name: np.array(tensor) for name, tensor in files.read_file(folder / files.WEIGHTS).items()}
     (folder / files.WEIGHTS).unlink()
-    safetensors.write(folder / files.WEIGHTS, change(tensors))
+    files.write_file(folder / files.WEIGHTS, change(tensors))
 
 
 def test_a_network_outlives_its_file(small, folder):
@@ -544,11 +547,11 @@ def test_other_networks_are_not_written(codec, small, tmp_path):
     net, variables = small
     with pytest.raises(ValueError, match="only a UNet, an Autoencoder or a DiT"):
         interop.write(tmp_path / "ours", MLP(), {"params": {}})
-    dit = DiT(16, 1, 2, embedding=Positional(sine_first=False), classes=3)
+    dit = DiT(16, 1, 2, noise_embedding=Positional(sine_first=False), classes=3)
     made = jax.eval_shape(dit.init, jax.random.key(0), jnp.zeros((2, 2, 3)), 0.0, 0)
     for wrong, match in (
         (dit.clone(classes=None), "cannot say classes=None"),
-        (dit.clone(embedding=Positional(shift=0, sine_first=False)), "cannot say embedding=Positional"),
+        (dit.clone(noise_embedding=Positional(shift=0, sine_first=False)), "cannot say noise_embedding=Positional"),
         (dit, "needs sample_size="),
     ):
         with pytest.raises(ValueError, match=match):
@@ -575,7 +578,7 @@ def test_a_folder_is_written_whole_or_not_at_all(small, folder, tmp_path, monkey
         path.write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(safetensors, "write", full)
+    monkeypatch.setattr(files, "write_file", full)
     with pytest.raises(OSError, match="no space left"):
         interop.write(tmp_path / "half", *small)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "new", "small"]
@@ -589,11 +592,11 @@ def test_safetensors_are_those_of_the_official_library(tmp_path):
     tensors = {name: torch.arange(6).reshape(2, 3).to(getattr(torch, name)) for name in names}
     tensors |= {"empty": torch.zeros(0, 4), "number": torch.tensor(3.0)}
     official.save_file(tensors, tmp_path / "theirs", {"format": "pt"})
-    read = safetensors.read(tmp_path / "theirs")
+    read = files.read_file(tmp_path / "theirs")
     assert {name: tensor.shape for name, tensor in read.items()} == {n: tuple(t.shape) for n, t in tensors.items()}
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(read[name].astype(np.float64), tensor.double().numpy())
-    safetensors.write(tmp_path / "ours", read)
+    files.write_file(tmp_path / "ours", read)
     again = official.load_file(tmp_path / "ours")
     assert again.keys() == tensors.keys()
     assert all(
@@ -603,7 +606,7 @@ def test_safetensors_are_those_of_the_official_library(tmp_path):
 
 @pytest.fixture
 def whole(tmp_path):
-    safetensors.write(tmp_path / "file", {"a": np.arange(4, dtype=np.float32), "b": np.ones((2, 1), np.int16)})
+    files.write_file(tmp_path / "file", {"a": np.arange(4, dtype=np.float32), "b": np.ones((2, 1), np.int16)})
     return tmp_path / "file"
 
 
@@ -612,7 +615,7 @@ def test_a_damaged_file_is_refused_wherever_it_ends(whole):
     for cut in [*range(len(data)), len(data) + 1]:
         whole.with_name("cut").write_bytes((data + b"\0")[:cut])
         with pytest.raises(ValueError, match="damaged"):
-            safetensors.read(whole.with_name("cut"))
+            files.read_file(whole.with_name("cut"))
 
 
 @pytest.mark.parametrize(
@@ -637,4 +640,4 @@ def test_a_header_that_lies_is_refused(whole, old, new):
     assert header.decode() != data[8 : 8 + length].decode()
     whole.with_name("lie").write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
     with pytest.raises(ValueError, match="damaged"):
-        safetensors.read(whole.with_name("lie"))
+        files.read_file(whole.with_name("lie"))

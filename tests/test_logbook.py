@@ -9,9 +9,9 @@ import warnings
 import numpy as np
 import pytest
 
-from jaxdiff import images
-from jaxdiff.files import locked
-from jaxdiff.logbook import COLUMNS, Logbook, read_metrics, smoothed
+from jaxdiff.base.files import locked
+from jaxdiff.data import images
+from jaxdiff.training.logbook import COLUMNS, Logbook, read_metrics, smoothed
 
 
 def row(step, loss=0.1 + 0.2, **others):
@@ -107,7 +107,7 @@ def test_lines(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_weights_and_biases_is_told(tmp_path):
+def test_weights_and_biases_gets_it_too(tmp_path):
     class Told:
         Image = staticmethod(lambda picture: picture.shape)
 
@@ -130,7 +130,7 @@ def test_weights_and_biases_is_told(tmp_path):
 
 
 def test_a_lock_names_its_holder_and_ends_with_it(tmp_path):
-    holds = "import pathlib, sys; from jaxdiff.files import locked\n"
+    holds = "import pathlib, sys; from jaxdiff.base.files import locked\n"
     holds += "with locked(pathlib.Path(sys.argv[1])): print('it does', flush=True); input()"
     other = subprocess.Popen(
         [sys.executable, "-c", holds, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=os.getcwd()

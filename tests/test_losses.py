@@ -9,35 +9,43 @@ import pytest
 from scipy import stats
 from systems import GAUSSIAN, PROCESSES, name
 
-from jaxdiff import denoise, losses
-from jaxdiff.denoise import NetworkDenoiser
-from jaxdiff.losses import DenoisingLoss
-from jaxdiff.process import VE, VP, Discrete, Flow, Karras, LinearBetas, SubVP, ZeroTerminalSNR
+from jaxdiff.core import c_noise, losses, predictions, times, weightings
+from jaxdiff.core.denoise import NetworkDenoiser
+from jaxdiff.core.losses import DenoisingLoss
+from jaxdiff.core.process import VE, VP, Flow, LinearVE, SubVP
+from jaxdiff.core.tables import Discrete, LinearBetas, ZeroTerminalSNR
 
 X_0 = jnp.array([0.5, -0.8, 0.1])
-PREDICTIONS = (denoise.data, denoise.noise, denoise.velocity, denoise.score, denoise.flow, denoise.EDM())
+PREDICTIONS = (
+    predictions.data,
+    predictions.noise,
+    predictions.velocity,
+    predictions.score,
+    predictions.flow,
+    predictions.EDMPreconditioning(),
+)
 WEIGHTINGS = (
-    losses.simple,
-    losses.uniform,
-    losses.likelihood,
-    losses.MinSNR(),
-    losses.P2(),
-    losses.EDM(),
-    losses.Sigmoid(2.0),
+    weightings.simple,
+    weightings.uniform,
+    weightings.likelihood,
+    weightings.MinSNR(),
+    weightings.P2(),
+    weightings.EDMWeighting(),
+    weightings.Sigmoid(2.0),
 )
 
 
-def of(prediction, process, network=lambda x, told: jnp.tanh(x)):
-    return NetworkDenoiser(network, process, prediction, told=denoise.time)
+def of(prediction, process, network=lambda x, c_noise: jnp.tanh(x)):
+    return NetworkDenoiser(network, process, prediction, c_noise=c_noise.time)
 
 
-@pytest.mark.parametrize("process", [PROCESSES[1], VP(), Flow(), VE(), Karras()], ids=name)
+@pytest.mark.parametrize("process", [PROCESSES[1], VP(), Flow(), VE(), LinearVE()], ids=name)
 @pytest.mark.parametrize("prediction", PREDICTIONS, ids=name)
 @pytest.mark.parametrize("weighting", WEIGHTINGS, ids=name)
 def test_the_loss_is_the_weighted_error_of_the_clean_image(prediction, process, weighting):
     """Whatever the network predicts: the loss is weighting |x_0 - D(x_t, t)|²."""
     model, seen = of(prediction, process), []
-    spy = of(prediction, process, lambda x, told: seen.append((x, told)) or jnp.tanh(x))
+    spy = of(prediction, process, lambda x, c_noise: seen.append((x, c_noise)) or jnp.tanh(x))
     loss = DenoisingLoss(weighting)(spy, jax.random.key(1), X_0, u=jnp.asarray(0.5))
     ((x_t, t),) = seen
     expected = weighting(process.at(t)) * jnp.mean((X_0 - model(x_t, t)) ** 2)
@@ -46,19 +54,23 @@ def test_the_loss_is_the_weighted_error_of_the_clean_image(prediction, process, 
 
 def test_weights_of_the_papers():
     for t in (0.2, 0.5, 0.8):
-        for process in (VP(), Flow(), Karras(), Discrete()):
+        for process in (VP(), Flow(), LinearVE(), Discrete()):
             point = process.at(t)
             snr = float(point.alpha / point.sigma) ** 2
-            assert float(losses.simple(point)) == pytest.approx(snr, rel=1e-4)
-            assert float(losses.uniform(point)) == 1
-            assert float(losses.MinSNR(5)(point)) == pytest.approx(min(snr, 5), rel=1e-4)
-            assert float(losses.P2(0.5, 2)(point)) == pytest.approx(snr / (2 + snr) ** 0.5, rel=1e-4)
-            assert float(losses.EDM(0.5)(point)) == pytest.approx((1 / snr + 0.25) / (1 / snr * 0.25), rel=1e-4)
+            assert float(weightings.simple(point)) == pytest.approx(snr, rel=1e-4)
+            assert float(weightings.uniform(point)) == 1
+            assert float(weightings.MinSNR(5)(point)) == pytest.approx(min(snr, 5), rel=1e-4)
+            assert float(weightings.P2(0.5, 2)(point)) == pytest.approx(snr / (2 + snr) ** 0.5, rel=1e-4)
+            assert float(weightings.EDMWeighting(0.5)(point)) == pytest.approx(
+                (1 / snr + 0.25) / (1 / snr * 0.25), rel=1e-4
+            )
             slope = -float(jax.grad(process.log_snr)(t))
-            assert float(losses.likelihood(point)) == pytest.approx(slope * snr / 2, rel=1e-3)
-            assert float(losses.Sigmoid(2)(point)) == pytest.approx(slope * snr / 2 / (1 + snr * np.exp(-2)), rel=1e-3)
+            assert float(weightings.likelihood(point)) == pytest.approx(slope * snr / 2, rel=1e-3)
+            assert float(weightings.Sigmoid(2)(point)) == pytest.approx(
+                slope * snr / 2 / (1 + snr * np.exp(-2)), rel=1e-3
+            )
             score_weight = float(point.diffusion) ** 2 / 2  # Song et al. 2021: g² / 2 on the error of the score
-            assert float(losses.likelihood(point)) == pytest.approx(
+            assert float(weightings.likelihood(point)) == pytest.approx(
                 score_weight * float(point.alpha / point.sigma**2) ** 2, rel=1e-3
             )
 
@@ -66,9 +78,9 @@ def test_weights_of_the_papers():
 def test_networks_see_unit_weights_where_the_papers_say_so():
     """DDPM's simple loss is |eps - F|², EDM's and flow matching's their networks' plain squared error."""
     for prediction, weighting, process in (
-        (denoise.noise, losses.simple, Discrete()),
-        (denoise.EDM(), losses.EDM(), Karras()),
-        (denoise.flow, losses.flow, Flow()),
+        (predictions.noise, weightings.simple, Discrete()),
+        (predictions.EDMPreconditioning(), weightings.EDMWeighting(), LinearVE()),
+        (predictions.flow, weightings.flow, Flow()),
     ):
         for t in (0.01, 0.4, 0.99):
             point = process.at(t)
@@ -79,8 +91,10 @@ def test_networks_see_unit_weights_where_the_papers_say_so():
 @pytest.mark.parametrize("process", [VP(), Flow(), VE(0.01, 20), Discrete()], ids=name)
 def test_likelihood_weighting_integrates_to_the_information(process):
     """By I-MMSE a Gaussian's is log((1 + SNR_0 d²) / (1 + SNR_1 d²)) / 2 with the exact denoiser (Guo et al. 2005)."""
-    exact = NetworkDenoiser(lambda x, t: GAUSSIAN.denoise(process, x, t), process, denoise.data, told=denoise.time)
-    loss, count = DenoisingLoss(losses.likelihood), 20_000
+    exact = NetworkDenoiser(
+        lambda x, t: GAUSSIAN.denoise(process, x, t), process, predictions.data, c_noise=c_noise.time
+    )
+    loss, count = DenoisingLoss(weightings.likelihood), 20_000
 
     @jax.vmap
     def one(index):
@@ -95,24 +109,24 @@ def test_likelihood_weighting_integrates_to_the_information(process):
 
 def test_times_follow_their_distribution():
     u = jnp.asarray((np.arange(1000) + 0.5) / 1000)
-    flow = np.asarray(jax.vmap(partial(losses.LogitNormal(0.5, 0.8), Flow()))(u))
+    flow = np.asarray(jax.vmap(partial(times.LogitNormal(0.5, 0.8), Flow()))(u))
     assert stats.kstest((np.log(flow / (1 - flow)) - 0.5) / 0.8, "norm").statistic < 0.002
-    edm = np.asarray(jax.vmap(partial(losses.LogNormal(), Karras()))(u))
+    edm = np.asarray(jax.vmap(partial(times.LogNormal(), LinearVE()))(u))
     assert stats.kstest((np.log(80 * edm) + 1.2) / 1.2, "norm").statistic < 0.002
-    even = np.asarray(jax.vmap(partial(losses.Uniform(), Flow()))(u))
+    even = np.asarray(jax.vmap(partial(times.UniformTimes(), Flow()))(u))
     assert stats.kstest((even - 0.001) / 0.998, "uniform").statistic < 0.002
     table = Discrete(LinearBetas(20, 0.001, 0.7))
-    entries = np.asarray(table.index(jax.vmap(partial(losses.steps, table))(u)))
+    entries = np.asarray(table.index(jax.vmap(partial(times.steps, table))(u)))
     np.testing.assert_array_equal(np.unique(np.round(entries), return_counts=True), [np.arange(20), np.full(20, 50)])
 
 
 def test_the_last_entry_of_a_table_without_terminal_signal_and_half_precision_images_are_fine():
     process = Discrete(ZeroTerminalSNR(LinearBetas()))
     for weighting in WEIGHTINGS:
-        loss = DenoisingLoss(weighting, losses.steps)
-        assert np.isfinite(loss(of(denoise.velocity, process), jax.random.key(0), X_0, u=jnp.asarray(0.9999)))
+        loss = DenoisingLoss(weighting, times.steps)
+        assert np.isfinite(loss(of(predictions.velocity, process), jax.random.key(0), X_0, u=jnp.asarray(0.9999)))
     halves = jnp.zeros((64, 64), jnp.bfloat16)
-    assert np.isfinite(DenoisingLoss()(of(denoise.noise, VP()), jax.random.key(0), halves))
+    assert np.isfinite(DenoisingLoss()(of(predictions.noise, VP()), jax.random.key(0), halves))
 
 
 def test_sigmoid_weighting_is_the_same_on_any_schedule():
@@ -120,8 +134,8 @@ def test_sigmoid_weighting_is_the_same_on_any_schedule():
     totals = []
     for process in (VP(), Flow(), VE(0.01, 50), SubVP()):
         low, high = (float(process.time(jnp.asarray(lam))) for lam in (4.0, -4.0))
-        exact = NetworkDenoiser(partial(GAUSSIAN.denoise, process), process, denoise.data, told=denoise.time)
-        loss = DenoisingLoss(losses.Sigmoid(1.0), losses.Uniform(low, high))
+        exact = NetworkDenoiser(partial(GAUSSIAN.denoise, process), process, predictions.data, c_noise=c_noise.time)
+        loss = DenoisingLoss(weightings.Sigmoid(1.0), times.UniformTimes(low, high))
 
         @jax.jit
         @jax.vmap
@@ -134,12 +148,12 @@ def test_sigmoid_weighting_is_the_same_on_any_schedule():
     np.testing.assert_allclose(totals, totals[0], rtol=0.02)
 
 
-@pytest.mark.parametrize("times", [losses.Uniform(), losses.LogitNormal(), losses.LogNormal()], ids=name)
+@pytest.mark.parametrize("times", [times.UniformTimes(), times.LogitNormal(), times.LogNormal()], ids=name)
 @pytest.mark.parametrize("process", PROCESSES, ids=name)
 def test_extreme_draws_stay_in_the_range_of_the_process(times, process):
     for u in (0.0, 1 - 2**-24):
         assert process.t_min - 1e-9 <= float(times(process, jnp.asarray(u))) <= process.t_max + 1e-7
-        value = DenoisingLoss(times=times)(of(denoise.velocity, process), jax.random.key(0), X_0, u=jnp.asarray(u))
+        value = DenoisingLoss(times=times)(of(predictions.velocity, process), jax.random.key(0), X_0, u=jnp.asarray(u))
         assert np.isfinite(value)
 
 
@@ -152,8 +166,8 @@ def test_stratified_times_are_even_in_the_batch_and_uniform_over_batches():
 
 
 def test_each_example_loses_its_own_condition():
-    model = of(denoise.data, VP(), lambda x, told, y: jnp.full_like(x, y["a"]))
-    loss = DenoisingLoss(losses.uniform, drop=0.25, null={"a": -1})
+    model = of(predictions.data, VP(), lambda x, c_noise, y: jnp.full_like(x, y["a"]))
+    loss = DenoisingLoss(weightings.uniform, drop=0.25, null={"a": -1})
     keys = jax.random.split(jax.random.key(0), 4000)
     values = jax.vmap(loss, in_axes=(None, 0, None, 0))(model, keys, jnp.zeros(3), {"a": jnp.full(4000, 2.0)})
     kept, dropped = np.isclose(values, 4), np.isclose(values, 1)
@@ -163,14 +177,14 @@ def test_each_example_loses_its_own_condition():
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS, ids=name)
 def test_the_exact_denoiser_is_the_minimum(weighting):
-    loss, process = DenoisingLoss(weighting, losses.LogNormal()), Karras()
+    loss, process = DenoisingLoss(weighting, times.LogNormal()), LinearVE()
     keys = jax.random.split(jax.random.key(0), 4000)
     data = 0.3 + 0.5 * jax.random.normal(jax.random.key(7), (4000, 4))
 
     @jax.jit
     def mean_loss(tilt, shift):
         network = lambda x, t: GAUSSIAN.denoise(process, x, t) * (1 + tilt) + shift  # noqa: E731
-        model = NetworkDenoiser(network, process, denoise.data, told=denoise.time)
+        model = NetworkDenoiser(network, process, predictions.data, c_noise=c_noise.time)
         return jax.vmap(loss, in_axes=(None, 0, 0))(model, keys, data).mean()
 
     least = mean_loss(0.0, 0.0)
@@ -180,20 +194,23 @@ def test_the_exact_denoiser_is_the_minimum(weighting):
 @pytest.mark.parametrize(
     ("make", "legal"),
     [
-        (lambda: losses.MinSNR(0), "gamma > 0"),
-        (lambda: losses.P2(-1), "gamma >= 0"),
-        (lambda: losses.EDM(0), "sigma_data > 0"),
-        (lambda: losses.LogitNormal(deviation=0), "deviation > 0"),
-        (lambda: losses.LogNormal(deviation=-1), "deviation > 0"),
+        (lambda: weightings.MinSNR(0), "gamma > 0"),
+        (lambda: weightings.P2(-1), "gamma >= 0"),
+        (lambda: weightings.EDMWeighting(0), "sigma_data > 0"),
+        (lambda: times.LogitNormal(deviation=0), "deviation > 0"),
+        (lambda: times.LogNormal(deviation=-1), "deviation > 0"),
         (lambda: DenoisingLoss(drop=1.5, null=0), "0 <= drop <= 1"),
         (lambda: DenoisingLoss(drop=0.1), "a null condition to drop to"),
-        (lambda: DenoisingLoss("simple"), r"functions such as simple and Uniform\(\)"),
-        (lambda: DenoisingLoss(times=losses.Uniform), r"functions such as simple and Uniform\(\)"),
-        (lambda: losses.Uniform(0.9, 0.1), "0 <= low < high <= 1"),
+        (lambda: DenoisingLoss("simple"), r"functions such as simple and UniformTimes\(\)"),
+        (lambda: DenoisingLoss(times=times.UniformTimes), r"functions such as simple and UniformTimes\(\)"),
+        (lambda: times.UniformTimes(0.9, 0.1), "0 <= low < high <= 1"),
         (lambda: DenoisingLoss()(lambda x, t: x, jax.random.key(0), X_0), "a NetworkDenoiser to train"),
-        (lambda: DenoisingLoss()(of(denoise.data, VP()), jax.random.key(0), X_0.astype(jnp.uint8)), "floating point"),
-        (lambda: DenoisingLoss(drop=0.5, null=0)(of(denoise.data, VP()), jax.random.key(0), X_0), "the condition"),
-        (lambda: losses.steps(VP(), 0.5), "only a Discrete process has steps to draw from"),
+        (
+            lambda: DenoisingLoss()(of(predictions.data, VP()), jax.random.key(0), X_0.astype(jnp.uint8)),
+            "floating point",
+        ),
+        (lambda: DenoisingLoss(drop=0.5, null=0)(of(predictions.data, VP()), jax.random.key(0), X_0), "the condition"),
+        (lambda: times.steps(VP(), 0.5), "only a Discrete process has steps to draw from"),
     ],
 )
 def test_bad_parameters_are_refused(make, legal):

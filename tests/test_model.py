@@ -1,4 +1,4 @@
-"""A model to sample from: what it is told, how it is guided, what it refuses, and how it comes from a run's folder."""
+"""A model to sample from: its conditions, how it is guided, what it refuses, and how it comes from a run's folder."""
 
 import json
 from dataclasses import replace
@@ -11,21 +11,21 @@ import pytest
 import toy
 from systems import MEANS, ExactClassifier, exact_system
 
-from jaxdiff import averages, grids, samplers
-from jaxdiff.augment import Augment
-from jaxdiff.averages import Ema, PowerEma
-from jaxdiff.checkpoint import Checkpoints, fingerprint
-from jaxdiff.conditions import Labels, Prompts
+from jaxdiff.core import grids, samplers
+from jaxdiff.core.c_noise import time
+from jaxdiff.core.guidance import ClassifierFreeGuidance, DynamicThreshold, Within
+from jaxdiff.core.process import VP, Flow
 from jaxdiff.data import Digits
-from jaxdiff.denoise import time
-from jaxdiff.editing import inpaint, seed_noise, upscale, vary
-from jaxdiff.experiment import Config, Experiment
-from jaxdiff.guidance import ClassifierFree, DynamicThreshold, Within
-from jaxdiff.model import Classifier, Edit, Model, classes_of, load, load_classifier, parameters_of
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Autoencoding, Classification, Config, Diffusion, Labels, Prompts
+from jaxdiff.models.editing import inpaint, seed_noise, upscale, vary
+from jaxdiff.models.experiment import Experiment
+from jaxdiff.models.loading import load, load_classifier, parameters_of
+from jaxdiff.models.model import Classifier, Edit, Model
 from jaxdiff.nets import MLP, Autoencoder, Bytes
-from jaxdiff.nets import Classifier as ClassifierNet
-from jaxdiff.process import VP, Flow
-from jaxdiff.systems import Autoencoding, Classification, Diffusion
+from jaxdiff.nets import EncoderUNet as ClassifierNet
+from jaxdiff.training import Ema, PowerEma, averages
+from jaxdiff.training.checkpoint import Checkpoints, fingerprint
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 SHAPE, NAMES = (2, 2, 1), ("cat", "dog", "ship")
@@ -34,10 +34,10 @@ PLAIN = Model(exact_system(), {}, SHAPE, name="plain")
 PROMPTED = Model(
     exact_system(condition=Prompts(Bytes(8), shown=("a cat", "a dog"), drop=0.1)), {}, SHAPE, name="prompted"
 )
-CLASSIFIER = Classifier(Classification(ExactClassifier(), Flow(), told=time), {}, SHAPE, name="judge")
+CLASSIFIER = Classifier(Classification(ExactClassifier(), Flow(), c_noise=time), {}, SHAPE, name="judge")
 
 
-# --- what it is told ------------------------------------------------------------------------------------------------
+# --- conditions ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ CLASSIFIER = Classifier(Classification(ExactClassifier(), Flow(), told=time), {}
     ],
 )
 def test_labels_are_numbers_or_names(labels, found, texts):
-    told, said = LABELLED.choices(labels)
-    assert (list(told), said) == (found, texts)
-    assert told.dtype == np.int32
+    conditions, said = LABELLED.choices(labels)
+    assert (list(conditions), said) == (found, texts)
+    assert conditions.dtype == np.int32
 
 
 def test_labels_without_names_are_called_by_their_numbers():
@@ -66,17 +66,17 @@ def test_labels_without_names_are_called_by_their_numbers():
     ("prompts", "texts"), [("a dog", ["a dog"]), (["one", "two"], ["one", "two"]), (None, ["a cat", "a dog"])]
 )
 def test_prompts_are_texts(prompts, texts):
-    told, said = PROMPTED.choices(prompts=prompts)
+    conditions, said = PROMPTED.choices(prompts=prompts)
     assert said == texts
-    np.testing.assert_array_equal(told, [Bytes(8)(text) for text in texts])
+    np.testing.assert_array_equal(conditions, [Bytes(8)(text) for text in texts])
 
 
 def test_without_a_condition_there_is_nothing_to_tell_but_to_a_classifier():
     assert PLAIN.choices() == (None, [])
     assert PLAIN.null(3) is None
     assert PLAIN.choices(1, classifier=CLASSIFIER)[1] == ["1"]
-    told, said = PLAIN.choices(["ship", 0], classifier=replace(CLASSIFIER, classes=("cat", "dog", "ship")))
-    assert (list(told), said) == ([2, 0], ["ship", "cat"])
+    conditions, said = PLAIN.choices(["ship", 0], classifier=replace(CLASSIFIER, classes=("cat", "dog", "ship")))
+    assert (list(conditions), said) == ([2, 0], ["ship", "cat"])
     assert list(PLAIN.choices(classifier=CLASSIFIER)[0]) == [0, 1, 2]
 
 
@@ -101,7 +101,7 @@ def test_the_null_condition_is_that_of_training():
         (lambda: PLAIN.choices(3, classifier=CLASSIFIER), "plain knows the labels 0 to 2; got 3"),
     ],
 )
-def test_what_it_cannot_be_told_is_refused(choose, says):
+def test_conditions_that_it_cannot_take_are_refused(choose, says):
     with pytest.raises(ValueError, match=says):
         choose()
 
@@ -109,15 +109,15 @@ def test_what_it_cannot_be_told_is_refused(choose, says):
 # --- sampling -------------------------------------------------------------------------------------------------------
 
 
-def told(labels, **options):
-    """The mean of the label that each image was told: a single step from pure noise says it."""
+def means(labels, **options):
+    """The mean of the label that each image has: a single step from pure noise says it."""
     return LABELLED.sample(labels=labels, steps=1, **options)[:, 0, 0, 0]
 
 
 def test_labels_take_turns_by_the_images_own_numbers():
-    np.testing.assert_allclose(told([2, 0], indices=5), np.take(MEANS, [2, 0, 2, 0, 2]), rtol=1e-5)
-    np.testing.assert_allclose(told(None, indices=[4, 1, 9, 2**32 - 1]), np.take(MEANS, [1, 1, 0, 0]), rtol=1e-5)
-    np.testing.assert_allclose(told("ship", indices=np.int64(2)), [MEANS[2]] * 2, rtol=1e-5)
+    np.testing.assert_allclose(means([2, 0], indices=5), np.take(MEANS, [2, 0, 2, 0, 2]), rtol=1e-5)
+    np.testing.assert_allclose(means(None, indices=[4, 1, 9, 2**32 - 1]), np.take(MEANS, [1, 1, 0, 0]), rtol=1e-5)
+    np.testing.assert_allclose(means("ship", indices=np.int64(2)), [MEANS[2]] * 2, rtol=1e-5)
 
 
 def test_batches_come_with_their_numbers():
@@ -159,7 +159,7 @@ def test_guidance_is_the_same_by_the_model_and_by_a_classifier(scale):
 def test_what_guides_is_put_together_as_it_is_asked_for():
     made = LABELLED.denoiser(3.0, rescale=0.3, interval=(0.2, 4.0), threshold=0.9)
     plain = LABELLED.denoiser()
-    inside = ClassifierFree(plain, made.denoise.denoise.null, 3.0, 0.3)
+    inside = ClassifierFreeGuidance(plain, made.denoise.denoise.null, 3.0, 0.3)
     (leaves, parts), expected = jax.tree.flatten(made), DynamicThreshold(Within(inside, plain, Flow(), 0.2, 4.0), 0.9)
     assert (leaves, parts) == jax.tree.flatten(expected)
     assert made.denoise.denoise.null == 3
@@ -171,10 +171,12 @@ def test_a_denoiser_of_ones_own_takes_the_place_of_the_models():
     def denoise(x, t, label):
         return jnp.full_like(x, 3.0 + label)
 
-    np.testing.assert_allclose(told([1, 0], indices=3, denoiser=denoise), [4, 3, 4], rtol=1e-6)
-    np.testing.assert_allclose(told([1, 0], indices=3, denoiser=denoise, threshold=1.0), 1)
+    np.testing.assert_allclose(means([1, 0], indices=3, denoiser=denoise), [4, 3, 4], rtol=1e-6)
+    np.testing.assert_allclose(means([1, 0], indices=3, denoiser=denoise, threshold=1.0), 1)
     edit = inpaint(LABELLED, np.zeros((1, *SHAPE)), np.array([[[1, 0], [0, 0]]]))
-    painted = LABELLED.sample(2, [1, 0], edit=edit, steps=1, denoiser=lambda x, t, *told: denoise(x, t, *told))
+    painted = LABELLED.sample(
+        2, [1, 0], edit=edit, steps=1, denoiser=lambda x, t, *condition: denoise(x, t, *condition)
+    )
     np.testing.assert_allclose(painted[..., 0], [[[4, 0], [0, 0]], [[3, 0], [0, 0]]], rtol=1e-6)
     with pytest.raises(ValueError, match="a denoiser of your own is guided as it is: leave out guidance_scale, scael"):
         LABELLED.batches(denoiser=denoise, guidance_scale=3.0, scael=1)
@@ -201,14 +203,17 @@ def test_times_are_the_last_of_the_grid():
     np.testing.assert_allclose(PLAIN.times(4, grids.Quadratic(), strength=0.01), [1 / 16, 0], atol=1e-6)
 
 
-UNTOLD = Model(exact_system(condition=Labels(3)), {}, SHAPE, name="untold")
+UNCONDITIONAL = Model(exact_system(condition=Labels(3)), {}, SHAPE, name="unconditional")
 
 
 @pytest.mark.parametrize(
     ("call", "says"),
     [
         (lambda: PLAIN.batches(guidance_scale=2.0), "guidance_scale=2.0 needs a conditional model or a classifier"),
-        (lambda: UNTOLD.batches(guidance_scale=2.0), r"trained without its condition now and then: condition.drop=0.1"),
+        (
+            lambda: UNCONDITIONAL.batches(guidance_scale=2.0),
+            r"trained without its condition now and then: condition.drop=0.1",
+        ),
         (
             lambda: PLAIN.batches(classifier=replace(CLASSIFIER, shape=(4, 4, 1))),
             r"judge was trained for \(4, 4, 1\), plain draws \(2, 2, 1\)",
@@ -223,7 +228,7 @@ UNTOLD = Model(exact_system(condition=Labels(3)), {}, SHAPE, name="untold")
             ),
             "toy knows 3 classes, judge 7: they must be equal",
         ),
-        (lambda: PROMPTED.batches(classifier=CLASSIFIER), "prompted is told prompts, judge labels: they cannot guide"),
+        (lambda: PROMPTED.batches(classifier=CLASSIFIER), "prompted takes prompts, judge labels: they cannot guide"),
         (lambda: LABELLED.batches(threshold=2.0), "0 < quantile <= 1"),
         (lambda: LABELLED.batches(interval=(2.0, 1.0), guidance_scale=2.0), "low < high"),
         (lambda: LABELLED.batches(steps=0), "steps must be a whole number, at least 1, got 0"),
@@ -364,7 +369,7 @@ def test_a_run_without_a_checkpoint_is_refused(average, tmp_path):
 def test_a_damaged_checkpoint_is_refused(tmp_path, monkeypatch):
     config = replace(TRAINED, training=replace(TRAINED.training, averages=(PowerEma(0.1),)))
     with monkeypatch.context() as patch:
-        patch.setattr("jaxdiff.checkpoint.fingerprint", lambda tree: fingerprint(tree) + 1)
+        patch.setattr("jaxdiff.training.checkpoint.fingerprint", lambda tree: fingerprint(tree) + 1)
         folder = untrained(config, tmp_path).folder
     for average in (0, None, 0.15):
         with pytest.raises(ValueError, match=r"checkpoint .*/0 is not what was written: a file has changed"):
@@ -387,7 +392,7 @@ def latent(tmp_path_factory):
     folder = tmp_path_factory.mktemp("latent")
     untrained(quick(Autoencoding(TINY)), folder / "autoencoder")
     system = Diffusion(
-        MLP((8,)), process=Flow(), told=time, codec=str(folder / "autoencoder"), grid=grids.Uniform(), steps=2
+        MLP((8,)), process=Flow(), c_noise=time, codec=str(folder / "autoencoder"), grid=grids.Uniform(), steps=2
     )
     untrained(quick(system), folder / "latent")
     (folder / "autoencoder").rename(folder / "gone")  # a run has its own copy
@@ -416,7 +421,7 @@ def test_what_is_no_diffusion_model_draws_nothing(latent):
 
 def test_a_classifier_is_loaded_and_guides(tmp_path):
     network = ClassifierNet(channels=4, multipliers=(1,), blocks=1, attention=(), groups=2, classes=10)
-    untrained(quick(Classification(network, Flow(), told=time)), tmp_path / "judge")
+    untrained(quick(Classification(network, Flow(), c_noise=time)), tmp_path / "judge")
     judge = load_classifier(tmp_path / "judge")
     assert (judge.system.network, judge.shape, judge.name) == (network, (8, 8, 1), str(tmp_path / "judge"))
     with pytest.raises(ValueError, match="trained Classification, which draws no images"):
@@ -426,8 +431,8 @@ def test_a_classifier_is_loaded_and_guides(tmp_path):
 
 
 def test_classes_are_those_of_the_data(run, tmp_path):
-    assert classes_of(run) == tuple("0123456789")
-    assert classes_of(Experiment(TRAINED, tmp_path)) == ()
+    assert run.classes == tuple("0123456789")
+    assert Experiment(TRAINED, tmp_path).classes == ()
     (tmp_path / "data.json").write_text(json.dumps({"image": [8, 8, 1], "classes": None}))
-    assert classes_of(Experiment(TRAINED, tmp_path)) == ()
+    assert Experiment(TRAINED, tmp_path).classes == ()
     assert Path(run.folder / "data.json").exists()

@@ -1,4 +1,4 @@
-"""Networks: published sizes, one image and a batch, what they are told, precision, refusals."""
+"""Networks: published sizes, one image and a batch, what they embed, precision, refusals."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ from jaxdiff.nets import (
     MLP,
     Autoencoder,
     Bytes,
-    Classifier,
     DiT,
+    EncoderUNet,
     GaussianFourier,
     Positional,
     Prompted,
@@ -48,8 +48,8 @@ NETS = {  # each with the condition of four images
     "prompted": (Prompted(UNet(**SMALL, classes=10, text=True), TextEncoder(WORDS.count, 16, 1)), (LABELS, PROMPTS)),
     "self-conditioned": (SelfConditioned(UNet(**SMALL, out_channels=1)), None),
     "dit": (DiT(32, 2, 2, classes=10), LABELS),
-    "dit, told in each block": (DiT(32, 2, 2, patch=4, own_told=True), None),
-    "classifier": (Classifier(**SMALL, attention=()), None),
+    "dit, embedded in each block": (DiT(32, 2, 2, patch=4, own_embedding=True), None),
+    "classifier": (EncoderUNet(**SMALL, attention=()), None),
 }
 EACH = pytest.mark.parametrize("name", NETS)
 
@@ -72,7 +72,7 @@ def started(net, *inputs):
 
 
 def at_work(name):
-    """A network, its variables, and four images, what it is told, and conditions."""
+    """A network, its variables, and four images, c_noise, and conditions."""
     net, condition = NETS[name]
     x = jax.random.normal(jax.random.key(0), (4, 12, 8, 1))
     inputs = (x, jnp.array([0.0, 1.0, 10.0, 30.0]), *(() if condition is None else (condition,)))
@@ -163,7 +163,7 @@ def test_one_image_under_vmap_is_the_batch_bit_for_bit(name):
 
 
 @EACH
-def test_each_thing_it_is_told_changes_the_answer(name):
+def test_each_input_changes_the_answer(name):
     """Noise, label and text, one at a time, to the same image."""
     net, variables, (x, *inputs) = at_work(name)
     x, apply = jnp.broadcast_to(x[:1], x.shape), jax.jit(net.apply)
@@ -192,7 +192,7 @@ LABELLED = (MLP((8,), classes=10), SmallUNet((8,), classes=10), UNet(**SMALL, cl
 def test_labels_and_the_one_for_none_have_their_vectors(net):
     x = jnp.zeros((8, 8, 1))
     variables = started(net, x, 0.0, 0)
-    assert variables["params"]["told"]["label"]["embedding"].shape[0] == 11
+    assert variables["params"]["embedding"]["label"]["embedding"].shape[0] == 11
     answers = jax.jit(jax.vmap(lambda label: net.apply(variables, x, 0.0, label)))(jnp.arange(-1, 12))
     assert bool(jnp.isfinite(answers[1:12]).all())
     assert bool(jnp.isnan(answers[jnp.array([0, 12])]).all())  # too late to refuse
@@ -200,12 +200,12 @@ def test_labels_and_the_one_for_none_have_their_vectors(net):
 
 @pytest.mark.parametrize("side", [28, 32, 64, 96, 128])
 def test_the_classifier_takes_images_of_any_size(side):
-    net = Classifier(channels=16)
+    net = EncoderUNet(channels=16)
     assert jax.eval_shape(net.apply, shaped(net, square(side), 0.0), square(side), 0.0).shape == (10,)
 
 
-def test_the_noise_level_can_be_left_untold():
-    net = UNet(**SMALL, embedding=None)
+def test_the_noise_level_can_be_left_out():
+    net = UNet(**SMALL, noise_embedding=None)
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     variables = started(net, x, 0.0)
     assert "noise_0" not in str(jax.tree.structure(variables))
@@ -249,14 +249,14 @@ def test_it_overfits_eight_images(name):
     net, condition = NETS[name]
     twice = () if condition is None else (jax.tree.map(lambda a: jnp.concatenate([a, a]), condition),)
     x, noise = jax.random.normal(jax.random.key(3), (2, 8, 12, 8, 1))
-    told = jnp.linspace(0.0, 30.0, 8)
-    target = jax.nn.one_hot(jnp.arange(8), 10) if isinstance(net, Classifier) else noise
+    c_noise = jnp.linspace(0.0, 30.0, 8)
+    target = jax.nn.one_hot(jnp.arange(8), 10) if isinstance(net, EncoderUNet) else noise
 
     @jax.jit
     def loss(variables):
-        return jnp.mean((net.apply(variables, x + noise, told, *twice) - target) ** 2)
+        return jnp.mean((net.apply(variables, x + noise, c_noise, *twice) - target) ** 2)
 
-    variables = started(net, x, told, *twice)
+    variables = started(net, x, c_noise, *twice)
     optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 150))
 
     def step(_, state):
@@ -276,16 +276,16 @@ def test_half_precision_is_close_and_its_gradients_finite_at_the_extremes_of_noi
     else:
         half = net.clone(dtype="bfloat16")
     x = x * jnp.array([1e-4, 1.0, 100.0, 1e4])[:, None, None, None]
-    told = jnp.array([-20.0, 0.0, 20.0, 1000.0])
+    c_noise = jnp.array([-20.0, 0.0, 20.0, 1000.0])
 
     def loss(variables, net):
-        answer = net.apply(variables, x, told, *given)
+        answer = net.apply(variables, x, c_noise, *given)
         return jnp.mean(answer**2), answer
 
     gradients, answer = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)(variables, half)
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradients))
     assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}
-    exact = jax.jit(net.apply)(variables, x, told, *given)
+    exact = jax.jit(net.apply)(variables, x, c_noise, *given)
     assert answer.dtype == exact.dtype
     assert float(jnp.abs(answer - exact).max()) < 0.1 * float(jnp.abs(exact).max())
     assert bool(jnp.any(answer != exact))
@@ -316,20 +316,20 @@ def test_dropout_wants_a_key():
 
 
 def test_self_conditioning_hides_the_first_answer_from_half_in_training():
-    net, variables, (x, told) = at_work("self-conditioned")
+    net, variables, (x, c_noise) = at_work("self-conditioned")
     blind = jax.jit(net.network.apply)(
-        {"params": variables["params"]["network"]}, jnp.concatenate([x, 0 * x], -1), told
+        {"params": variables["params"]["network"]}, jnp.concatenate([x, 0 * x], -1), c_noise
     )
-    apply = jax.jit(lambda key: net.apply(variables, x, told, rngs={"dropout": key}))
+    apply = jax.jit(lambda key: net.apply(variables, x, c_noise, rngs={"dropout": key}))
     seen = [apply(jax.random.key(i)) for i in range(8)]
     share = np.mean([np.abs(s - blind).max((1, 2, 3)) < 1e-4 for s in seen])
     assert 0.25 < share < 0.75
     # outside training the derivative goes through the first answer too
-    f = jax.jit(lambda s: jnp.sum(net.apply(variables, s * x, told)))
+    f = jax.jit(lambda s: jnp.sum(net.apply(variables, s * x, c_noise)))
     slope = (f(1.0 + 1e-2) - f(1.0 - 1e-2)) / 2e-2
     np.testing.assert_allclose(jax.grad(f)(1.0), slope, rtol=2e-2)
     with pytest.raises(ValueError, match="needs a network with out_channels=1"):
-        SelfConditioned(UNet(**SMALL)).init(jax.random.key(0), x, told)
+        SelfConditioned(UNet(**SMALL)).init(jax.random.key(0), x, c_noise)
 
 
 def test_double_precision_is_double():
@@ -402,11 +402,13 @@ def test_doubling_is_four_times_the_adjoint_of_halving(taps):
 
 
 def test_embeddings_of_the_noise_level():
-    told = np.array([0.0, 3.0, 700.0])
-    angle = told[:, None] * 10000.0 ** (-np.arange(4) / 3)
-    np.testing.assert_allclose(Positional()(jnp.asarray(told), 8), np.hstack([np.sin(angle), np.cos(angle)]), atol=1e-4)
-    angle = told[:, None] * 100.0 ** (-np.arange(4) / 4)
-    other = Positional(100.0, shift=0, sine_first=False)(jnp.asarray(told), 8)
+    c_noise = np.array([0.0, 3.0, 700.0])
+    angle = c_noise[:, None] * 10000.0 ** (-np.arange(4) / 3)
+    np.testing.assert_allclose(
+        Positional()(jnp.asarray(c_noise), 8), np.hstack([np.sin(angle), np.cos(angle)]), atol=1e-4
+    )
+    angle = c_noise[:, None] * 100.0 ** (-np.arange(4) / 4)
+    other = Positional(100.0, shift=0, sine_first=False)(jnp.asarray(c_noise), 8)
     np.testing.assert_allclose(other, np.hstack([np.cos(angle), np.sin(angle)]), atol=1e-4)
     # the frequencies are never stored: they must stay what they are, whatever the random numbers of JAX
     np.testing.assert_allclose(
@@ -415,7 +417,7 @@ def test_embeddings_of_the_noise_level():
     waves = np.asarray(GaussianFourier(2.0)(jnp.asarray(1e-4), 4096))  # sin of 2 pi 1e-4 frequency
     assert abs((waves[:2048] / (2 * np.pi * 1e-4)).std() - 2.0) < 0.1
     with pytest.raises(ValueError, match="an even width"):
-        Positional()(jnp.asarray(told), 7)
+        Positional()(jnp.asarray(c_noise), 7)
 
 
 # --- the autoencoder ------------------------------------------------------------------------------------------------
@@ -434,7 +436,7 @@ def test_kl_of_a_diagonal_gaussian():
 
 @pytest.mark.usefixtures("optimised")
 def test_the_autoencoder_overfits_eight_images_and_its_codec_measures_them():
-    from jaxdiff.losses import AutoencoderLoss, squared
+    from jaxdiff.core.losses import AutoencoderLoss, squared
 
     x = jax.random.normal(jax.random.key(0), (8, 4, 4, 1)).repeat(2, 1).repeat(2, 2)
     variables = started(TINY, x)
@@ -503,7 +505,7 @@ def test_latents_of_small_images_are_as_said():
         (lambda: UNet(dropout=1.0), "0 <= dropout < 1"),
         (lambda: UNet(taps=(1.0,)), "two or four taps"),
         (lambda: UNet(classes=0), "classes > 0"),
-        (lambda: Classifier(classes=0), "classes > 0"),
+        (lambda: EncoderUNet(classes=0), "classes > 0"),
         (lambda: DiT(width=30), "a width that 4 and the heads divide"),
         (
             lambda: shaped(UNet(**SMALL), jnp.zeros((8, 3)), 0.0),
@@ -535,7 +537,7 @@ def test_latents_of_small_images_are_as_said():
         (lambda: UNet(multipliers=(0.001, 1)), "multipliers > 0"),
         (lambda: UNet(down_padding=(0, 0)), "down_padding"),
         (lambda: UNet(dtype="float3"), "a dtype of float32, bfloat16, float16, float64, got 'float3'"),
-        (lambda: UNet(embedding=Positional), r"an embedding such as Positional\(\)"),
+        (lambda: UNet(noise_embedding=Positional), r"an embedding such as Positional\(\)"),
         (lambda: UNet(epsilon=0.0), "epsilon > 0"),
         (lambda: DiT(dropout=1.5), "0 <= dropout < 1"),
         (lambda: Bytes(1), "length >= 2"),

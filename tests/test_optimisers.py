@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdiff.optimisers import Adam, Schedule, matrices
+from jaxdiff.training import Adam, Schedule
+from jaxdiff.training.optimisers import matrices
 
 PARAMS = {
     "kernel": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4),

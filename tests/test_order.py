@@ -4,7 +4,8 @@ import pytest
 from systems import name
 
 from benchmarks.solver_order import DEVIATION, MEAN, PROCESSES, PUBLISHED_ORDER, STOCHASTIC, moments, order
-from jaxdiff.process import VE, Discrete, Flow, SubVP
+from jaxdiff.core.process import VE, Flow, SubVP
+from jaxdiff.core.tables import Discrete
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=name)

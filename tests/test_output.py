@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdiff import images
+from jaxdiff.base.files import locked
+from jaxdiff.cli.output import Npz, Output, Singles, gif
+from jaxdiff.data import images
 from jaxdiff.data.folder import Folder
-from jaxdiff.files import locked
-from jaxdiff.output import Npz, Output, Singles, gif
 
 SHAPE = (4, 5, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, *SHAPE), np.uint8)
@@ -234,7 +234,7 @@ def test_another_may_finish_first(tmp_path, monkeypatch):
         return 10**12
 
     with monkeypatch.context() as patch:
-        patch.setattr("jaxdiff.files.free_bytes", meanwhile)  # asked for before the folder is held
+        patch.setattr("jaxdiff.base.files.free_bytes", meanwhile)  # asked for before the folder is held
         with pytest.raises(ValueError, match="exists already"):
             npz(tmp_path)
     path.unlink()
@@ -250,11 +250,11 @@ def test_another_may_finish_first(tmp_path, monkeypatch):
 
 @BOTH
 def test_another_may_begin_first(tmp_path, opened, monkeypatch):
-    def meanwhile(folder, *told):
+    def meanwhile(folder, *rest):
         (folder / "about.json").write_text('{"run": "runs/other"}')
-        return locked(folder, *told)
+        return locked(folder, *rest)
 
-    monkeypatch.setattr("jaxdiff.files.locked", meanwhile)
+    monkeypatch.setattr("jaxdiff.base.files.locked", meanwhile)
     with pytest.raises(ValueError, match=r'about other images .*run was "runs/other"'):
         opened(tmp_path)
 
@@ -298,7 +298,7 @@ def test_a_missing_single_is_drawn_again(tmp_path):
 
 def test_a_small_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     free = 2 * (10 * 64 * 64 * 3 + 80 + 2 * 128) + 2**20  # two headers
-    monkeypatch.setattr("jaxdiff.files.free_bytes", lambda folder: free)
+    monkeypatch.setattr("jaxdiff.base.files.free_bytes", lambda folder: free)
     larger = partial(npz, tmp_path / "new", shape=(64, 64, 3))
     with pytest.raises(
         ValueError, match=r"new has 1\.3 MB of space left, images.npz needs 1\.5 MB until .*: make room"

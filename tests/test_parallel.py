@@ -1,4 +1,4 @@
-"""Several processes: the same losses as one, and checkpoints that one can go on from; and what a process is told."""
+"""Several processes: the same losses as one, and checkpoints that one can go on from; and what a process knows."""
 
 import os
 import socket
@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from toy import config
 
-from jaxdiff import files, parallel
-from jaxdiff.experiment import Experiment
-from jaxdiff.logbook import read_metrics
+from jaxdiff.base import environment, files
+from jaxdiff.models.experiment import Experiment
+from jaxdiff.training import placing
+from jaxdiff.training.logbook import read_metrics
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,12 +59,12 @@ def together(tmp_path_factory):
         for number in range(2)
     ]
     try:
-        told = [process.communicate(timeout=200)[1] for process in processes]
+        said = [process.communicate(timeout=200)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], told
-    return folder, told
+    assert [process.returncode for process in processes] == [0, 0], said
+    return folder, said
 
 
 def test_two_processes_have_the_losses_of_one(alone, together):
@@ -77,27 +78,27 @@ def test_two_processes_have_the_losses_of_one(alone, together):
 
 def test_what_two_processes_saved_one_goes_on_with(alone, together):
     folder, _ = together
-    for placing, of in (("pmap", folder), ("jit", alone)):  # also on eight devices, and on the one
-        Experiment(toy(placing, 30), of).train()
+    for where, of in (("pmap", folder), ("jit", alone)):  # also on eight devices, and on the one
+        Experiment(toy(where, 30), of).train()
     assert len(losses(folder)) == 3
     np.testing.assert_allclose(losses(folder), losses(alone), rtol=1e-5)
 
 
-def test_a_process_is_told_its_number(monkeypatch):
-    monkeypatch.setattr(parallel, "keep_memory", lambda: None)
-    monkeypatch.setattr(parallel, "_quieten", lambda: None)
+def test_a_process_knows_its_number(monkeypatch):
+    monkeypatch.setattr(environment, "keep_memory", lambda: None)
+    monkeypatch.setattr(environment, "_quieten", lambda: None)
     monkeypatch.setattr(jax.config, "update", lambda *_: None)
-    told = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda **numbers: told.append(numbers))
-    parallel.prepare()
-    parallel.prepare(distributed=True)  # Slurm and the like know
+    said = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **numbers: said.append(numbers))
+    environment.prepare()
+    environment.prepare(distributed=True)  # Slurm and the like know
     monkeypatch.setenv("JAX_NUM_PROCESSES", "4")
     monkeypatch.setenv("JAX_PROCESS_ID", "3")
-    parallel.prepare(distributed=True)
-    assert told == [{"num_processes": None, "process_id": None}, {"num_processes": 4, "process_id": 3}]
+    environment.prepare(distributed=True)
+    assert said == [{"num_processes": None, "process_id": None}, {"num_processes": 4, "process_id": 3}]
     monkeypatch.setenv("JAX_PROCESS_ID", "one")
     with pytest.raises(ValueError, match="JAX_PROCESS_ID must be a whole number, got 'one'"):
-        parallel.prepare(distributed=True)
+        environment.prepare(distributed=True)
 
 
 def test_where_things_are_kept(monkeypatch):
@@ -110,6 +111,6 @@ def test_where_things_are_kept(monkeypatch):
 
 def test_small_leaves_and_odd_ones_stay_whole():
     large, odd, small = (jax.ShapeDtypeStruct(shape, np.float32) for shape in ((3, 256, 128), (257, 129), (64, 64)))
-    shardings = parallel.Trainer("sharded").shardings([large, odd, small])
+    shardings = placing.Trainer("sharded").shardings([large, odd, small])
     assert [tuple(sharding.spec) for sharding in shardings] == [(None, "data"), (), ()]
-    assert all(s.is_fully_replicated for s in parallel.Trainer("pmap").shardings([large, odd, small]))
+    assert all(s.is_fully_replicated for s in placing.Trainer("pmap").shardings([large, odd, small]))

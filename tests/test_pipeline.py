@@ -13,14 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff import denoise, interop, process
-from jaxdiff.denoise import NetworkDenoiser
-from jaxdiff.grids import Leading, Trailing
-from jaxdiff.guidance import Clip
+from jaxdiff import interop
+from jaxdiff.core import c_noise, predictions, tables
+from jaxdiff.core.denoise import NetworkDenoiser
+from jaxdiff.core.grids import Leading, Trailing
+from jaxdiff.core.guidance import Clip
+from jaxdiff.core.samplers import DDIM
+from jaxdiff.core.sampling import walk
 from jaxdiff.nets.dit import DiT
 from jaxdiff.nets.unet import UNet
-from jaxdiff.samplers import DDIM
-from jaxdiff.sampling import walk
 
 
 @contextmanager
@@ -93,13 +94,13 @@ CASES = {
         ),
         Leading(),
         (8, 16, 1),
-        {"process": process.Discrete(process.CosineBetas(200))},
+        {"process": tables.Discrete(tables.CosineBetas(200))},
     ),
     "velocity, clipped": (
         lambda: ddpm(unet(), prediction_type="v_prediction"),
         Trailing(),
         (8, 8, 3),
-        {"prediction": denoise.velocity, "clip": True},
+        {"prediction": predictions.velocity, "clip": True},
     ),
     "data, labels, variances": (
         lambda: ddpm(
@@ -110,13 +111,13 @@ CASES = {
         ),
         Leading(),
         (8, 8, 3),
-        {"prediction": denoise.data, "labels": 5},
+        {"prediction": predictions.data, "labels": 5},
     ),
     "zero terminal SNR": (
         lambda: ddim(unet(), rescale_betas_zero_snr=True, prediction_type="v_prediction", clip_sample=False),
         Trailing(),
         (8, 8, 3),
-        {"prediction": denoise.velocity, "process": process.Discrete(process.ZeroTerminalSNR(process.LinearBetas()))},
+        {"prediction": predictions.velocity, "process": tables.Discrete(tables.ZeroTerminalSNR(tables.LinearBetas()))},
     ),
     "dit": (
         lambda: diffusers.DiTPipeline(dit(out_channels=8), vae(), diffusers.DDIMScheduler(clip_sample=False)),
@@ -134,10 +135,10 @@ CASES = {
         ),
         Leading(),
         (8, 8, 4),
-        {"prediction": denoise.velocity, "process": process.Discrete(process.ScaledLinearBetas()), "codec": True},
+        {"prediction": predictions.velocity, "process": tables.Discrete(tables.ScaledLinearBetas()), "codec": True},
     ),
 }
-USUAL = {"process": process.Discrete(), "prediction": denoise.noise, "told": denoise.index}
+USUAL = {"process": tables.Discrete(), "prediction": predictions.noise, "c_noise": c_noise.index}
 USUAL |= {"labels": None, "null": False, "clip": False, "codec": False, "classes": None}
 
 
@@ -174,7 +175,7 @@ def labels_of(pipeline):
 
 def ours(pipeline, grid, x):
     network = jax.tree_util.Partial(pipeline.network.apply, {"params": pipeline.params})
-    model = NetworkDenoiser(network, pipeline.process, pipeline.prediction, told=pipeline.told)
+    model = NetworkDenoiser(network, pipeline.process, pipeline.prediction, c_noise=pipeline.c_noise)
     model = Clip(model) if pipeline.clip else model
     times, key, labels = grid(pipeline.process, STEPS), jax.random.key(0), labels_of(pipeline)
 
@@ -268,7 +269,7 @@ def test_defaults_are_those_of_the_class(folder, name):
     scheduler, pipeline = scheduler_of(name), interop.read_pipeline(folder)
     assert pipeline.process.steps == scheduler.config.num_train_timesteps
     np.testing.assert_allclose(pipeline.process.alpha_bar, scheduler.alphas_cumprod, rtol=1e-4)
-    assert pipeline.prediction is denoise.noise
+    assert pipeline.prediction is predictions.noise
     assert pipeline.clip == scheduler.config.get("clip_sample", False)
 
 
@@ -304,7 +305,7 @@ def test_tables_are_those_of_the_class(folder, name, settings):
     np.testing.assert_allclose(pipeline.process.alpha_bar, scheduler.alphas_cumprod, rtol=1e-4, atol=1e-7)
     if settings.get("rescale_betas_zero_snr"):
         assert pipeline.process.alpha_bar[-1] == 0
-    assert (pipeline.prediction is denoise.velocity) == (scheduler.config.prediction_type == "v_prediction")
+    assert (pipeline.prediction is predictions.velocity) == (scheduler.config.prediction_type == "v_prediction")
     hash(pipeline.process)
 
 
@@ -363,7 +364,7 @@ def refused(folder, message, error=ValueError):
 
 def test_a_network_alone_is_taken_to_be_ddpms(folder):
     pipeline = interop.read_pipeline(folder / "unet")
-    assert (pipeline.process, pipeline.prediction) == (process.Discrete(), denoise.noise)
+    assert (pipeline.process, pipeline.prediction) == (tables.Discrete(), predictions.noise)
     assert pipeline.clip
 
 
@@ -374,8 +375,8 @@ def test_all_in_one_folder_as_in_2022(folder):
             path.rename(folder / path.name)
         (folder / part).rmdir()
     pipeline = interop.read_pipeline(folder)
-    assert pipeline.process == process.Discrete(process.LinearBetas(50))
-    assert pipeline.prediction is denoise.data
+    assert pipeline.process == tables.Discrete(tables.LinearBetas(50))
+    assert pipeline.prediction is predictions.data
     (folder / "scheduler_config.json").unlink()
     refused(folder, "has no scheduler/scheduler_config.json", FileNotFoundError)
 
@@ -456,7 +457,7 @@ def test_a_codebook_that_is_not_listed_is_refused(folder):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"_class_name": "UNet2DConditionModel"}, "a UNet2DConditionModel, told prompts by an encoder"),
+        ({"_class_name": "UNet2DConditionModel"}, "a UNet2DConditionModel, whose text encoder is not read"),
         ({"_class_name": "FluxTransformer2DModel"}, "can read _class_name .* got 'FluxTransformer2DModel'"),
         ({"sample_size": None}, r'must say the size of the images, as "sample_size": 32 or \[32, 48\] .* got None'),
         ({"sample_size": [8]}, r"must say the size of the images, .* got \[8\]"),

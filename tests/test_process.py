@@ -6,22 +6,8 @@ import numpy as np
 import pytest
 from systems import PROCESSES, name
 
-from jaxdiff.process import (
-    VE,
-    VP,
-    Cosine,
-    CosineBetas,
-    Discrete,
-    Flow,
-    Karras,
-    LinearBetas,
-    PowerVE,
-    ScaledLinearBetas,
-    SubVP,
-    ZeroTerminalSNR,
-    posterior_variance,
-    transition,
-)
+from jaxdiff.core.process import VE, VP, Cosine, Flow, LinearVE, PowerVE, SubVP, posterior_variance, transition
+from jaxdiff.core.tables import CosineBetas, Discrete, LinearBetas, ScaledLinearBetas, ZeroTerminalSNR
 
 every_process = pytest.mark.parametrize("process", PROCESSES, ids=name)
 TIMES = (0.06, 0.3, 0.5, 0.9)
@@ -106,7 +92,7 @@ def test_drift_and_diffusion_against_the_papers():
         assert float(VE().diffusion(t)) == pytest.approx(ve, rel=1e-5)
         assert float(PowerVE(25.0).diffusion(t)) == pytest.approx(25.0**t, rel=1e-5)
         assert float(PowerVE(25.0).sigma(t)) == pytest.approx(((25 ** (2 * t) - 1) / (2 * np.log(25))) ** 0.5, rel=1e-5)
-        assert float(Karras().diffusion(t)) == pytest.approx((2 * 80 * 80 * t) ** 0.5, rel=1e-5)
+        assert float(LinearVE().diffusion(t)) == pytest.approx((2 * 80 * 80 * t) ** 0.5, rel=1e-5)
         assert float(Flow().drift(t)) == pytest.approx(-1 / (1 - t), rel=1e-5)
         assert float(Flow().diffusion(t)) == pytest.approx((2 * t / (1 - t)) ** 0.5, rel=1e-5)
         assert float(Cosine().drift(t)) == pytest.approx(-np.pi / 2 * np.tan(np.pi / 2 * t), rel=1e-4)
@@ -156,7 +142,7 @@ def test_perturb_and_noise_are_inverse(process):
         (lambda: VP(beta_min=5, beta_max=1), "0 < beta_min <= beta_max"),
         (lambda: VE(1.0, 0.5), "0 < sigma_min < sigma_max"),
         (lambda: VE(0.0, 0.5), "0 < sigma_min < sigma_max"),
-        (lambda: Karras(80, 80), "0 < sigma_min < sigma_max"),
+        (lambda: LinearVE(80, 80), "0 < sigma_min < sigma_max"),
         (lambda: PowerVE(1.0), "base > 1"),
         (lambda: PowerVE(float("inf")), "base > 1"),
     ],

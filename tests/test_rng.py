@@ -7,7 +7,7 @@ import pytest
 from jax.extend.random import threefry_2x32
 from scipy import stats
 
-from jaxdiff.rng import image_key, normal, uniform_bits
+from jaxdiff.core.rng import image_key, normal, uniform_bits
 
 
 def test_noise_is_standard_normal():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 import shutil
 import subprocess
 import sys
@@ -19,13 +20,19 @@ from PIL import Image
 from toy import config
 
 import sample
-from jaxdiff import drawing, editing, grids, images, interop, options, parallel, plan, samplers, sampling
-from jaxdiff.augment import Augment
-from jaxdiff.experiment import Experiment
-from jaxdiff.model import Model, load, load_diffusers
+from jaxdiff import interop
+from jaxdiff.base import environment, pictures
+from jaxdiff.base.calls import choices_of
+from jaxdiff.cli import catalogue, drawing, how, options
+from jaxdiff.cli import sample as sampling_command
+from jaxdiff.core import grids, samplers, sampling
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Classification, editing
+from jaxdiff.models.experiment import Experiment
+from jaxdiff.models.loading import load, load_diffusers
+from jaxdiff.models.model import Model
 from jaxdiff.nets import MLP, UNet
-from jaxdiff.nets import Classifier as Network
-from jaxdiff.systems import Classification
+from jaxdiff.nets import EncoderUNet as Network
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 ROOT = Path(__file__).parent.parent
@@ -42,7 +49,7 @@ def runs(tmp_path_factory):
     plain = replace(system, network=MLP((16,)), condition=None)
     Experiment(replace(labelled, system=plain), folder / "runs" / "plain").train()
     network = Network(channels=8, multipliers=(1,), blocks=1, attention=(), groups=2, middle_attention=False)
-    classifier = Classification(network, process=system.process, told=system.told, shown=8)
+    classifier = Classification(network, process=system.process, c_noise=system.c_noise, shown=8)
     Experiment(replace(labelled, system=classifier, augment=augment), folder / "runs" / "classifier").train()
     return folder
 
@@ -54,7 +61,7 @@ def command(runs, tmp_path, monkeypatch, called):
         (tmp_path / "runs").mkdir(exist_ok=True)
         (tmp_path / "runs" / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(parallel, "prepare", lambda: None)
+    monkeypatch.setattr(environment, "prepare", lambda: None)
 
     return partial(called, sample.main)
 
@@ -73,9 +80,9 @@ def test_the_picture_is_that_of_the_model(command, tmp_path):
     code, out, err = command(*LABELLED, "--labels", "3,7", "--per_label", 3, "--guidance_scale", 2, "--out", "a.png")
     assert (code, out) == (0, "a.png\n")
     assert err.startswith("6 images of runs/labelled at step 4: Euler(), 2 steps, guidance_scale=2, seed 0\n")
-    drawn = images.to_uint8(load("runs/labelled").sample(6, labels=[3, 7], guidance_scale=2.0))
+    drawn = pictures.to_uint8(load("runs/labelled").sample(6, labels=[3, 7], guidance_scale=2.0))
     rows = drawn[[0, 2, 4, 1, 3, 5]]
-    np.testing.assert_array_equal(pixels("a.png"), images.sheet(rows, columns=3, labels=["3", "7"]))
+    np.testing.assert_array_equal(pixels("a.png"), pictures.sheet(rows, columns=3, labels=["3", "7"]))
 
 
 def test_without_a_workdir_it_is_the_run_trained_last(command, tmp_path):
@@ -123,15 +130,15 @@ def drawn_by(command, *flags):
     return np.load("drawn.npz")["arr_0"]
 
 
-@pytest.mark.parametrize("name", options.SAMPLERS)
+@pytest.mark.parametrize("name", [entry.name for entry in catalogue.entries(catalogue.SAMPLERS)])
 def test_every_sampler_draws(name, command):
-    sampler, grid = getattr(samplers, options.SAMPLERS[name])(), grids.LogSNR()
-    flags = ("--num", 2, "--sampler", name, "--grid", "log_snr")
-    if name == "adaptive_ode":
+    sampler, grid = getattr(samplers, name)(), grids.LogSNR()
+    flags = ("--num", 2, "--sampler", name.lower(), "--grid", "log_snr")
+    if name == "AdaptiveODE":
         sampler, grid, flags = replace(sampler, max_steps=200), grids.Uniform(), (*flags[:4], "--max_steps", 200)
-    steps = 1 if name == "adaptive_ode" else None
+    steps = 1 if name == "AdaptiveODE" else None
     expected = load("runs/labelled").sample(2, sampler=sampler, grid=grid, steps=steps)
-    np.testing.assert_array_equal(drawn_by(command, *flags), images.to_uint8(expected))
+    np.testing.assert_array_equal(drawn_by(command, *flags), pictures.to_uint8(expected))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +156,7 @@ def test_every_sampler_draws(name, command):
 def test_what_is_asked_reaches_the_model(flags, options, command):
     expected = load("runs/labelled").sample(3, guidance_scale=4.0, **options)
     drawn = drawn_by(command, "--num", 3, "--guidance_scale", 4, *flags)
-    np.testing.assert_array_equal(drawn, images.to_uint8(expected))
+    np.testing.assert_array_equal(drawn, pictures.to_uint8(expected))
     assert (drawn != drawn_by(command, "--num", 3, "--guidance_scale", 4)).any()
 
 
@@ -166,13 +173,15 @@ def test_a_folder_of_diffusers_draws(command):
     code, _, err = command("--from_diffusers", "unet", "--num", 2, "--steps", 3, "--npz", "a.npz", "--out", "a.png")
     assert code == 0, err
     expected = load_diffusers("unet").sample(2, steps=3)
-    np.testing.assert_array_equal(np.load("a.npz")["arr_0"], images.to_uint8(expected))
+    np.testing.assert_array_equal(np.load("a.npz")["arr_0"], pictures.to_uint8(expected))
 
 
 @pytest.mark.parametrize(("side", "size"), [(28, 64), (128, 64), (256, 16), (4096, 1)])
 def test_of_larger_images_fewer_are_drawn_at_a_time(side, size):
-    drawing_of = SimpleNamespace(model=SimpleNamespace(image_shape=(side, side, 3)))
-    made = drawing.Drawing(drawing_of, range(1000), [], None, False)
+    places = SimpleNamespace(trajectory=False)
+    model = SimpleNamespace(image_shape=(side, side, 3))
+    plan = SimpleNamespace(model=model, numbers=range(1000), count=1000, batch_size=None, places=places)
+    made = drawing.Drawing(plan, [])
     assert made.size == size
     assert made.in_picture * side**2 <= 2**24
 
@@ -195,49 +204,60 @@ def test_a_classifier_guides(command):
 # --- the options ----------------------------------------------------------------------------------------------------
 
 
-def test_every_parameter_of_a_sampler_is_an_option_with_its_default():
-    known = {name: getattr(samplers, cls)() for name, cls in options.SAMPLERS.items()}
-    own = {field.name for s in known.values() for field in dataclasses.fields(s)}
-    assert own - {"predictor", "corrector", "rtol", "atol"} | {"tolerance"} == set(options.PARAMETERS)
-    for parameter, (_, owners, text) in options.PARAMETERS.items():
-        field = "rtol" if parameter == "tolerance" else parameter
-        has = {name: s for name, s in known.items() if hasattr(s, field)}
-        if hasattr(samplers.Langevin(), field):
-            has["predictor_corrector"] = known["predictor_corrector"].corrector
-        assert set(owners) == set(has), parameter
-        for each in has.values():
-            default = getattr(each, field)
-            assert f"{default:g}" in text.replace("1e-5", "1e-05"), (parameter, default)
+def classes(module, base=object):
+    return {name: v for name, v in choices_of(module).items() if isinstance(v, type) and issubclass(v, base)}
 
 
-def test_every_sampler_and_grid_has_a_name():
-    def classes(module, base):
-        found = (c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__)
-        return {c.__name__ for c in found if issubclass(c, base) and c is not base and not c.__name__.startswith("_")}
+@pytest.mark.parametrize(
+    ("files", "module", "base"),
+    [(catalogue.SAMPLERS, samplers, samplers.Sampler), (catalogue.GRIDS, grids, object)],
+    ids=["samplers", "grids"],
+)
+def test_the_catalogue_is_what_there_is(files, module, base):
+    """What is read from the source, without importing it, is what importing it gives."""
+    known = {entry.name: entry for entry in catalogue.entries(files)}
+    assert known.keys() == classes(module, base).keys()
+    for name, cls in classes(module, base).items():
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        scope = {"math": math, **vars(samplers)}
+        assert {field: eval(text, scope) for field, text in known[name].fields.items()} == defaults
+        assert known[name].about == " ".join(inspect.getdoc(cls).split("\n\n")[0].split())
 
-    assert classes(samplers, samplers.Sampler) - {"Resampling"} == set(options.SAMPLERS.values())
-    assert classes(grids, object) - {"Grid"} == set(options.GRIDS.values())
+
+def test_every_field_of_a_sampler_or_grid_is_an_option():
+    parsed = vars(options.parsed([]))
+    for kind, module, base in (("sampler", samplers, samplers.Sampler), ("grid", grids, object)):
+        for cls in classes(module, base).values():
+            for field in dataclasses.fields(cls):
+                inner = isinstance(field.default, samplers.Sampler)
+                assert (f"{kind}.{field.name}" in parsed) != (inner or field.name in parsed), field.name
 
 
 def test_help_answers_within_half_a_second():
     begin = time.perf_counter()
-    told = subprocess.run([sys.executable, "sample.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    said = subprocess.run([sys.executable, "sample.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     seconds = time.perf_counter() - begin
     heavy = [sys.executable, "-X", "importtime", "sample.py", "--help"]
     imported = subprocess.run(heavy, cwd=ROOT, capture_output=True, text=True, check=True).stderr
     assert not any(f" {name}\n" in imported for name in ("jax", "numpy", "flax", "matplotlib", "PIL"))
     assert seconds < 5, "half a second alone on a machine; several tests may run at once"
     for group in ("which model", "what", "how", "guidance", "editing", "out"):
-        assert f"\n{group}:" in told.stdout
+        assert f"\n{group}:" in said.stdout
+    assert "\n  DDIM                Implicit models" in said.stdout
 
 
 def test_parameters_change_the_config_s_own_sampler():
     def sampler(*flags, default=samplers.DDIM()):
-        return plan.sampler_of(options.parsed([*map(str, flags)]), default)
+        return how.sampler_of(options.parsed([*map(str, flags)]), default)
 
     assert sampler("--eta", 0.5) == samplers.DDIM(eta=0.5)
     assert sampler("--sampler", "unipc", "--order", 3) == samplers.UniPC(3)
-    assert sampler("--sampler", "adaptive_ode", "--tolerance", 1e-3) == samplers.AdaptiveODE(1e-3, 1e-3)
+    assert sampler("--sampler", "adaptive_ode", "--rtol", 1e-3) == samplers.AdaptiveODE(rtol=1e-3)
+    for spelling in ("ddim(eta=0.5)", "DDIM( eta=.5 )", " ddim(eta = 5e-1)"):
+        assert sampler("--sampler", spelling) == samplers.DDIM(eta=0.5)
+    assert sampler("--sampler", "ddim(eta=0.5)", "--eta", 1) == samplers.DDIM(eta=1.0)
+    nested = sampler("--sampler", "predictor_corrector(predictor=euler_maruyama, corrector=Langevin(snr=0.1))")
+    assert nested == samplers.PredictorCorrector(samplers.EulerMaruyama(), samplers.Langevin(snr=0.1))
     corrected = sampler("--snr", 0.2, default=samplers.PredictorCorrector())
     assert corrected == samplers.PredictorCorrector(corrector=samplers.Langevin(0.2))
     resampled = sampler("--init", "x", "--mask", "x", "--resample", 3, "--sampler", "ddpm", "--noise", 0)
@@ -246,10 +266,12 @@ def test_parameters_change_the_config_s_own_sampler():
 
 def test_rho_is_of_the_grid_that_is_chosen_or_the_config_s_own():
     def grid(*flags, default=grids.Uniform()):
-        return plan.grid_of(options.parsed([*flags]), default)
+        return how.grid_of(options.parsed([*flags]), default)
 
     assert grid() is None
     assert grid("--grid", "karras", "--rho", "3") == grids.Karras(rho=3.0)
+    assert grid("--grid", "karras(rho=3, first=0.9)") == grids.Karras(first=0.9, rho=3.0)
+    assert grid("--grid", "uniform", "--power", "2", "--last", "0.1") == grids.Uniform(last=0.1, power=2.0)
     assert grid("--rho", "3", default=grids.Karras(to_data=False)) == grids.Karras(rho=3.0, to_data=False)
     with pytest.raises(ValueError, match=r"--rho does not apply to Uniform\("):
         grid("--rho", "3")
@@ -262,10 +284,8 @@ def test_rho_is_of_the_grid_that_is_chosen_or_the_config_s_own():
         (["--num", "-3"], "at least 1"),
         (["--num", "1e3"], "at least 1"),
         (["--seed", "-1"], "at least 0"),
-        (["--eta", "7"], "--eta: must be from 0 to 1"),
         (["--guidance_scale", "nan"], "--guidance_scale: must be a number"),
         (["--guidance_scale", "inf"], "--guidance_scale: must be a number"),
-        (["--sampler", "ddp"], "invalid choice: 'ddp'"),
         (["--nmu", "3"], "unrecognized arguments: --nmu"),
         (["--labels", "3", "--prompt", "a cat"], "--labels and --prompt contradict each other"),
         (["--num", "3", "--per_label", "3"], "contradict"),
@@ -307,17 +327,31 @@ def test_what_cannot_be_is_said_at_once(flags, says, command):
         (["--prompt", "a cat"], "knows no prompts: leave out --prompt"),
         (["--workdir", "runs/plain", "--labels", "3"], "knows no labels: leave out --labels"),
         (["--workdir", "runs/plain", "--guidance_scale", "3"], "needs a conditional model or a classifier"),
-        (["--workdir", "runs/plain", "--guidance_rescale", "0.5"], "told nothing that could guide it"),
+        (["--workdir", "runs/plain", "--guidance_rescale", "0.5"], "has no condition to guide by"),
         (["--classifier", "runs/plain"], "runs/plain trained Diffusion, no classifier"),
         (["--classifier", "runs/none"], "runs/none is not the folder of a run"),
         (["--checkpoint", "3"], "has no checkpoint of step 3: it has 2, 4"),
         (["--average", "2"], "has the averages 0 Ema"),
         (["--average", "much"], "--average must be a number such as 0"),
         (["--average", "0.5"], "above 0 and below 0.28"),
-        (["--churn", "3"], "--churn does not apply to Euler(): it belongs to --sampler edm"),
+        (["--churn", "3"], "--churn does not apply to Euler(): it belongs to --sampler EDM"),
+        (["--sampler", "ddp"], "--sampler must be one of DDIM, DDPM, DPMpp2M"),
+        (["--sampler", "DDMP"], 'got "DDMP"; did you mean "DDPM"?'),
+        (["--sampler", "ddim", "--eta", "7"], "--eta: needs 0 <= eta <= 1"),
+        (["--sampler", "ddim", "--eta", "x"], "--eta must be a float, got 'x'"),
+        (["--sampler", "ddim(eta=7)"], "--sampler: needs 0 <= eta <= 1"),
+        (["--sampler", "ddim(etta=0.5)"], 'DDIM has no field "etta", only eta; did you mean "eta"?'),
+        (["--sampler", "ddim(0.5)"], "ddim takes its fields by name"),
+        (["--sampler", "ddim(eta=0.5"], "--sampler must be one of"),
+        (["--sampler", "mine.py:Mine"], "no file mine.py"),
+        (["--sampler", "no_module:Mine"], "no_module cannot be imported"),
+        (["--sampler", "broken.png"], "--sampler must be one of"),
+        (["--grid", "karas"], 'got "karas"; did you mean "Karras"?'),
+        (["--grid", "ddim"], "--grid must be one of"),
+        (["--code", "nowhere.py"], "no file nowhere.py"),
         (["--sampler", "unipc", "--order", "7"], "order 1, 2 or 3"),
         (["--grid", "trailing"], "walks the entries of a table"),
-        (["--grid", "uniform", "--rho", "3"], "it belongs to --grid karras"),
+        (["--grid", "uniform", "--rho", "3"], "it belongs to --grid Karras"),
         (["--sampler", "adaptive_ode", "--steps", "9"], "finds its own steps"),
         (["--guidance_interval", "3", "1", "--guidance_scale", "2"], "low < high"),
         (["--first", "4294967290", "--num", "100"], "numbered below 2^32"),
@@ -396,13 +430,13 @@ def interrupted_after(batches, monkeypatch):
     monkeypatch.setattr(sampling, "batches", some)
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(command, monkeypatch):
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_resumes(command, monkeypatch):
     call = (*LABELLED, "--num", 30, "--batch_size", 8, "--npz", "a.npz", "--singles", "each", "--out", "a.png")
     with monkeypatch.context() as patched:
         interrupted_after(2, patched)
         code, out, err = command(*call)
     assert code == 130
-    assert "stopped at 16 of 30 images; the same command goes on" in err
+    assert "stopped at 16 of 30 images; the same command resumes there" in err
     assert "a.npz" not in out
     code, _, err = command(*call)
     assert code == 0
@@ -450,13 +484,13 @@ def test_a_trajectory_ends_in_the_image(command, monkeypatch):
     ((_, frames),) = seen
     assert len(frames) == 5
     stored = np.load("a.npz")["arr_0"]
-    np.testing.assert_array_equal(frames[-1], images.sheet(np.concatenate([stored, stored]), columns=3))
+    np.testing.assert_array_equal(frames[-1], pictures.sheet(np.concatenate([stored, stored]), columns=3))
     assert (frames[0] != frames[-1]).any()
 
 
 def test_all_is_shown_if_asked(command, monkeypatch):
     opened = []
-    monkeypatch.setattr(drawing.webbrowser, "open", opened.append)
+    monkeypatch.setattr(sampling_command.webbrowser, "open", opened.append)
     command(*LABELLED, "--num", 2, "--out", "a.png")
     assert opened == []
     command(*LABELLED, "--num", 2, "--out", "a.png", "--open")
@@ -485,7 +519,7 @@ def digit(tmp_path):
 
 def test_a_given_image_stands_before_what_came_of_it(command, digit):
     assert command(*LABELLED, "--init", "digit.png", "--labels", "1,2", "--per_label", 2, "--out", "a.png")[0] == 0
-    sheet, blank = pixels("a.png"), images.sheet(np.full((6, 8, 8, 1), 255, np.uint8), columns=3, labels=["1", "2"])
+    sheet, blank = pixels("a.png"), pictures.sheet(np.full((6, 8, 8, 1), 255, np.uint8), columns=3, labels=["1", "2"])
     assert sheet.shape == blank.shape
     left = sheet.shape[1] - (2 + 3 * 66)
     tile = sheet[2 : 2 + 64 : 8, left + 2 : left + 66 : 8, 0]
@@ -563,7 +597,7 @@ EDITS = {
 @pytest.mark.parametrize("flags", EDITS, ids=str)
 def test_edits_are_those_of_the_library(flags, command, digit):
     model, x = load("runs/labelled"), digit[None, ..., None].astype(np.float32) / 127.5 - 1
-    expected = images.to_uint8(model.sample(2, labels=8, edit=EDITS[flags](model, x), **WALK))
+    expected = pictures.to_uint8(model.sample(2, labels=8, edit=EDITS[flags](model, x), **WALK))
     call = ("--init", "digit.png", "--labels", "8", "--num", 2, "--grid", "log_snr", "--steps", 4)
     np.testing.assert_array_equal(drawn_by(command, *call, *flags), expected)
 
@@ -597,5 +631,5 @@ def test_outpainted_images_are_written_one_by_one_too(command, digit):
     singles = np.stack([pixels(f"each/00000{i}.png") for i in range(2)])
     assert singles.shape == (2, 10, 13)
     np.testing.assert_array_equal(singles[:, 2:, :8], np.stack([digit] * 2))
-    np.testing.assert_array_equal(pixels("a.png"), images.sheet(singles[..., None], columns=1, labels=["3", "7"]))
+    np.testing.assert_array_equal(pixels("a.png"), pictures.sheet(singles[..., None], columns=1, labels=["3", "7"]))
     assert Path("each/labels.csv").read_text() == "file,label\n000000.png,3\n000001.png,7\n"

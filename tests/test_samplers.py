@@ -9,10 +9,11 @@ import pytest
 from systems import DETERMINISTIC, GAUSSIAN, PROCESSES, SAMPLERS, gaussian, grid_for, name
 
 from benchmarks.solver_order import exact_path, moments
-from jaxdiff import grids, samplers
-from jaxdiff.process import VE, VP, Discrete, Flow, Karras, LinearBetas, SubVP
-from jaxdiff.rng import image_key, normal
-from jaxdiff.sampling import sample, walk
+from jaxdiff.core import grids, samplers
+from jaxdiff.core.process import VE, VP, Flow, LinearVE, SubVP
+from jaxdiff.core.rng import image_key, normal
+from jaxdiff.core.sampling import sample, walk
+from jaxdiff.core.tables import Discrete, LinearBetas
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=name)
@@ -58,7 +59,16 @@ def test_keys_matter_to_stochastic_samplers_only(sampler):
     process = VP()
     times = grid_for(sampler, process, 5)
     ends = [
-        sampler.image(walk(gaussian(process), process, sampler, times, jax.random.key(k), sampler.init(jnp.ones(3))))
+        sampler.image(
+            walk(
+                gaussian(process),
+                process,
+                sampler,
+                times,
+                jax.random.key(k),
+                sampler.init(jnp.ones(3), process.at(times[0])),
+            )
+        )
         for k in (0, 1)
     ]
     assert np.array_equal(*ends) == (sampler in DETERMINISTIC)
@@ -80,13 +90,13 @@ def test_arrives_at_what_the_denoiser_says(sampler, process):
 
 
 @pytest.mark.parametrize("sampler", [s for s in DETERMINISTIC if not isinstance(s, samplers.DDPM)], ids=name)
-@pytest.mark.parametrize("process", [VP(), Flow(), Karras(), Discrete(LinearBetas(20, 0.001, 0.7))], ids=name)
+@pytest.mark.parametrize("process", [VP(), Flow(), LinearVE(), Discrete(LinearBetas(20, 0.001, 0.7))], ids=name)
 def test_the_true_image_keeps_deterministic_samplers_on_the_exact_path(sampler, process):
     """With D = x_0 the solution is alpha x_0 + sigma eps with one and the same eps."""
     truth, eps = jnp.array([0.5, -0.25]), jnp.array([1.0, -2.0])
     steps = 1 if isinstance(sampler, samplers.AdaptiveODE) else 4000 if in_t(sampler) else 7
     times = grids.LogSNR(to_data=False)(process, steps)
-    start = sampler.init(process.perturb(truth, eps, times[0]))
+    start = sampler.init(process.perturb(truth, eps, times[0]), process.at(times[0]))
     end = sampler.image(walk(lambda x, t: truth, process, sampler, times, jax.random.key(0), start))
     coarse = in_t(sampler) and isinstance(process, Discrete)  # its table of 20 is smooth only in between
     np.testing.assert_allclose(
@@ -123,7 +133,7 @@ def test_ddpm_step_against_the_paper():
 
 def test_edm_churn_raises_the_noise_level_as_published():
     """One step of algorithm 2 by hand, in float64."""
-    process, sampler = Karras(), samplers.EDM(churn=10.0, s_min=0.1, s_max=50.0, s_noise=1.003)
+    process, sampler = LinearVE(), samplers.EDM(churn=10.0, s_min=0.1, s_max=50.0, s_noise=1.003)
     times = jnp.array([30.0, 20.0]) / 80
     key, x = image_key(0, 0), jnp.array([10.0, -20.0])
     z = np.asarray(normal(jax.random.fold_in(key, 1), (2,)), np.float64)
@@ -185,7 +195,7 @@ def test_unipc_against_a_plain_implementation():
             sampler,
             jnp.asarray(times, jnp.float32),
             jax.random.key(0),
-            sampler.init(jnp.array([1.5, -0.5])),
+            sampler.init(jnp.array([1.5, -0.5]), process.at(times[0])),
         )
         np.testing.assert_allclose(sampler.image(ours), x, rtol=2e-4)
 

@@ -7,13 +7,16 @@ import pytest
 from systems import DETERMINISTIC, PROCESSES, STOCHASTIC, gaussian, name
 
 from benchmarks.solver_order import exact_path
-from jaxdiff import grids, samplers, sampling
-from jaxdiff.denoise import Moved, NetworkDenoiser, data, time
-from jaxdiff.exact import Mixture
-from jaxdiff.guidance import Auto, Clip
-from jaxdiff.process import VP, Cosine, Discrete, Flow, Karras
-from jaxdiff.rng import image_key, normal
-from jaxdiff.sampling import Progress, batches, encode, sample
+from jaxdiff.core import grids, samplers, sampling
+from jaxdiff.core.c_noise import time
+from jaxdiff.core.denoise import Moved, NetworkDenoiser
+from jaxdiff.core.exact import Mixture
+from jaxdiff.core.guidance import Autoguidance, Clip
+from jaxdiff.core.predictions import data
+from jaxdiff.core.process import VP, Cosine, Flow, LinearVE
+from jaxdiff.core.rng import image_key, normal
+from jaxdiff.core.sampling import Progress, batches, encode, sample
+from jaxdiff.core.tables import Discrete
 
 PROCESS = VP()
 TIMES = grids.LogSNR()(PROCESS, 10)
@@ -84,11 +87,11 @@ def test_batches_come_one_by_one_and_the_last_is_padded_not_returned():
 def test_one_program_serves_any_number_of_images_any_grid_and_new_parameters(compiled):
     uniform = grids.Uniform()(PROCESS, 10)
 
-    def network(parameters, x, told):
+    def network(parameters, x, c_noise):
         return parameters * x
 
     def draw(parameters, count, times, **options):
-        model = NetworkDenoiser(jax.tree_util.Partial(network, parameters), PROCESS, told=time)
+        model = NetworkDenoiser(jax.tree_util.Partial(network, parameters), PROCESS, c_noise=time)
         return sample(model, PROCESS, samplers.DDIM(), times, shape=(2,), indices=count, batch_size=8, **options)
 
     parameters, other = jnp.asarray(0.1), jnp.asarray(0.9)
@@ -287,7 +290,7 @@ def test_callback_sees_previews_and_changes_nothing():
 
 
 def test_callback_sees_what_the_denoiser_expects():
-    """Of x_t as it stands; at the end the image itself, though a network that is told log-SNR makes nothing of it."""
+    """Of x_t as it stands; at the end the image itself, though a network that gets log-SNR makes nothing of it."""
     labels, seen = np.linspace(-1, 1, 11, dtype=np.float32), []
 
     def denoise(x, t, mean):
@@ -334,12 +337,12 @@ def test_debug_says_where_the_first_value_that_is_not_finite_appeared():
     def denoise(x, t, index):
         return jnp.where((t < 0.35) & (index == 6), jnp.nan, 0.0) * x
 
-    times = grids.Uniform()(Karras(), 10)
+    times = grids.Uniform()(LinearVE(), 10)
     arguments = {"shape": (2,), "indices": 12, "conditions": np.arange(12), "batch_size": 4}
     with pytest.warns(UserWarning, match="debug=True says which"):
-        assert np.isnan(sample(denoise, Karras(), samplers.DDIM(), times, **arguments)).any()
+        assert np.isnan(sample(denoise, LinearVE(), samplers.DDIM(), times, **arguments)).any()
     with pytest.raises(FloatingPointError, match=r"image 6 is not finite after step 8 of 10, from t = 0.3 to 0.2"):
-        sample(denoise, Karras(), samplers.DDIM(), times, debug=True, **arguments)
+        sample(denoise, LinearVE(), samplers.DDIM(), times, debug=True, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -391,11 +394,11 @@ def test_bad_calls_end_in_one_clear_error(change, says):
 
 
 def test_a_model_of_another_process_is_refused_unless_moved():
-    model = NetworkDenoiser(lambda x, t: 0.1 * x, Karras(), data, told=time)
-    nested = Clip(Auto(model, model, 2.0))
+    model = NetworkDenoiser(lambda x, t: 0.1 * x, LinearVE(), data, c_noise=time)
+    nested = Clip(Autoguidance(model, model, 2.0))
     with pytest.raises(ValueError, match=r"made for Karras\(.*not for VP\(.*Moved"):
         sample(nested, PROCESS, samplers.DDIM(), TIMES, shape=(2,))
-    moved = Clip(Moved(model, Karras(), PROCESS))
+    moved = Clip(Moved(model, LinearVE(), PROCESS))
     assert np.isfinite(sample(moved, PROCESS, samplers.DDIM(), TIMES, shape=(2,))).all()
     with pytest.raises(ValueError, match="made for VP"):
         sample(moved, Flow(), samplers.DDIM(), grids.Uniform()(Flow(), 3), shape=(2,))
@@ -436,8 +439,8 @@ def test_single_precision_after_double():
 
 
 def test_flags_in_a_partial_stay_plain():
-    def network(weights, x, told, train):
+    def network(weights, x, c_noise, train):
         return weights * x if not train else x
 
-    model = NetworkDenoiser(jax.tree_util.Partial(network, jnp.asarray(0.5), train=False), PROCESS, told=time)
+    model = NetworkDenoiser(jax.tree_util.Partial(network, jnp.asarray(0.5), train=False), PROCESS, c_noise=time)
     assert np.isfinite(sample(model, PROCESS, samplers.DDIM(), TIMES, shape=(2,), indices=2)).all()

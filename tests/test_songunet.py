@@ -52,8 +52,8 @@ def doubled(x):
     return y[1:-1, 1:-1]
 
 
-def block(p, x, told, resample=lambda x: x):
-    h = conv(p["conv_0"], resample(silu(norm(p["norm_0"], x)))) + dense(p["told"], told)
+def block(p, x, embedding, resample=lambda x: x):
+    h = conv(p["conv_0"], resample(silu(norm(p["norm_0"], x)))) + dense(p["embedding"], embedding)
     h = conv(p["conv_1"], silu(norm(p["norm_1"], h)))
     x = resample(x)
     return ((dense(p["skip"], x) if "skip" in p else x) + h) / np.sqrt(2)
@@ -68,32 +68,35 @@ def attention(p, x):
     return (x + dense(p["out"], weights @ v).reshape(x.shape)) / np.sqrt(2)
 
 
-def ncsnpp(p, x, told):
+def ncsnpp(p, x, c_noise):
     """Two levels with one block each on the way down and two on the way up, attention at the second."""
-    angle = 2 * np.pi * told * 16 * np.random.RandomState(0).standard_normal(16)
-    told = silu(dense(p["told"]["noise_0"], np.concatenate([np.sin(angle), np.cos(angle)])))
-    told = silu(dense(p["told"]["noise_1"], told))
+    angle = 2 * np.pi * c_noise * 16 * np.random.RandomState(0).standard_normal(16)
+    embedding = silu(dense(p["embedding"]["noise_0"], np.concatenate([np.sin(angle), np.cos(angle)])))
+    embedding = silu(dense(p["embedding"]["noise_1"], embedding))
     first = conv(p["first"], x)
-    fine = block(p["down_0_0"], first, told)
+    fine = block(p["down_0_0"], first, embedding)
     image = halved(conv(p["image_1"], x, border=2), border=0)  # the filter sees what the convolution says of outside
-    coarse = (block(p["down_1"], fine, told, halved) + image) / np.sqrt(2)
-    coarsest = attention(p["down_1_0_attention"], block(p["down_1_0"], coarse, told))
-    h = attention(p["middle_attention"], block(p["middle_0"], coarsest, told))
-    h = block(p["middle_1"], h, told)
-    h = block(p["up_1_0"], np.concatenate([h, coarsest], -1), told)
-    h = attention(p["up_1_1_attention"], block(p["up_1_1"], np.concatenate([h, coarse], -1), told))
-    h = block(p["up_1"], h, told, doubled)
-    h = block(p["up_0_0"], np.concatenate([h, fine], -1), told)
-    h = block(p["up_0_1"], np.concatenate([h, first], -1), told)
+    coarse = (block(p["down_1"], fine, embedding, halved) + image) / np.sqrt(2)
+    coarsest = attention(p["down_1_0_attention"], block(p["down_1_0"], coarse, embedding))
+    h = attention(p["middle_attention"], block(p["middle_0"], coarsest, embedding))
+    h = block(p["middle_1"], h, embedding)
+    h = block(p["up_1_0"], np.concatenate([h, coarsest], -1), embedding)
+    h = attention(p["up_1_1_attention"], block(p["up_1_1"], np.concatenate([h, coarse], -1), embedding))
+    h = block(p["up_1"], h, embedding, doubled)
+    h = block(p["up_0_0"], np.concatenate([h, fine], -1), embedding)
+    h = block(p["up_0_1"], np.concatenate([h, first], -1), embedding)
     return conv(p["last"], silu(norm(p["last_norm"], h)))
 
 
-@pytest.mark.parametrize("told", [0.05, 0.3])
-def test_ncsnpp_is_the_published_network(told):
+@pytest.mark.parametrize("c_noise", [0.05, 0.3])
+def test_ncsnpp_is_the_published_network(c_noise):
     net = unet.NCSNPP.clone(channels=16, multipliers=(1, 2), blocks=1, noise_width=32, dropout=0.0)
     x, random = np.random.default_rng(1).standard_normal((6, 8, 3)), np.random.default_rng(2)
     shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros(x.shape), 0.0)["params"]
     params = jax.tree.map(lambda s: random.standard_normal(s.shape) / np.sqrt(max(np.prod(s.shape[:-1]), 4)), shapes)
     single = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
-    found, exact = jax.jit(net.apply)({"params": single}, jnp.asarray(x, jnp.float32), told), ncsnpp(params, x, told)
+    found, exact = (
+        jax.jit(net.apply)({"params": single}, jnp.asarray(x, jnp.float32), c_noise),
+        ncsnpp(params, x, c_noise),
+    )
     np.testing.assert_allclose(found, exact, atol=1e-4 * np.abs(exact).max())

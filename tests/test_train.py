@@ -22,10 +22,10 @@ import pytest
 from toy import config
 
 import train
-from jaxdiff import parallel
-from jaxdiff.checkpoint import Checkpoints
-from jaxdiff.experiment import Experiment
-from jaxdiff.files import locked
+from jaxdiff.base import environment
+from jaxdiff.base.files import locked
+from jaxdiff.models.experiment import Experiment
+from jaxdiff.training.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parent.parent
 TOY = ("--config", "tests/toy.py")
@@ -91,7 +91,7 @@ def run(finished, tmp_path):
 def command(monkeypatch, called):
     """train.py's exit code and what it wrote to stderr, but in this process."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(parallel, "prepare", lambda distributed=False: None)
+    monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
 
     def of(*arguments):
         code, _, err = called(train.main, *arguments)
@@ -130,13 +130,13 @@ def is_saving(folder):
 @pytest.fixture(scope="module")
 def survivor(tmp_path_factory, finished, programs):
     """A run killed while saving, and after a row or two; then stopped by SIGTERM, and by Ctrl-C at a terminal."""
-    folder, told = tmp_path_factory.mktemp("killed") / "run", {}
+    folder, said = tmp_path_factory.mktemp("killed") / "run", {}
     with contextlib.ExitStack() as ended:
-        kill_and_stop(folder, told, lambda **streams: start(folder, programs, ended, **streams))
-    return folder, told
+        kill_and_stop(folder, said, lambda **streams: start(folder, programs, ended, **streams))
+    return folder, said
 
 
-def kill_and_stop(folder, told, begin):
+def kill_and_stop(folder, said, begin):
     for seen in (lambda: rows(folder) > 1 and is_saving(folder), lambda: rows(folder) > 3):
         process = begin(stderr=subprocess.DEVNULL)
         wait_for(process, seen)
@@ -144,11 +144,11 @@ def kill_and_stop(folder, told, begin):
         assert process.wait() == -signal.SIGKILL
     process = begin(stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
-        told.setdefault("plain", []).append(line)
+        said.setdefault("plain", []).append(line)
         if line.startswith("step "):
             process.send_signal(signal.SIGTERM)
             break
-    told["SIGTERM"] = process.communicate()[1], process.returncode
+    said["SIGTERM"] = process.communicate()[1], process.returncode
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 150, 0, 0))
     process = begin(stdin=side, stdout=side, stderr=side, start_new_session=True)
@@ -158,7 +158,7 @@ def kill_and_stop(folder, told, begin):
         if before and rows(folder) > before:
             process.send_signal(signal.SIGINT)
             before = None
-    told["SIGINT"] = shown.decode(), process.returncode
+    said["SIGINT"] = shown.decode(), process.returncode
     os.close(main)
     os.close(side)
 
@@ -172,25 +172,25 @@ def test_a_run_killed_again_and_again_is_the_run_never_killed(survivor, finished
 
 
 def test_a_stop_that_is_asked_for_saves_and_says_how_to_go_on(survivor):
-    folder, told = survivor
+    folder, said = survivor
     for name, code in (("SIGTERM", 143), ("SIGINT", 130)):
-        text, returned = told[name]
+        text, returned = said[name]
         assert returned == code
-        assert f"stopped by {name}, and saved. To go on:" in text
+        assert f"stopped by {name}, and saved. To resume:" in text
         assert f"python train.py --config tests/toy.py --workdir {folder} training.placing=jit" in text
 
 
 def test_plain_lines_without_a_terminal_and_a_bar_with_one(survivor):
-    folder, told = survivor
-    assert all(line.endswith("\n") and "\r" not in line for line in told["plain"])
-    assert f"{folder} goes on from step" in told["plain"][0]
-    assert "step " in told["plain"][-1]
-    assert " left\n" in told["plain"][-1]
-    bar = told["SIGINT"][0]
+    folder, said = survivor
+    assert all(line.endswith("\n") and "\r" not in line for line in said["plain"])
+    assert f"{folder} resumes at step" in said["plain"][0]
+    assert "step " in said["plain"][-1]
+    assert " left\n" in said["plain"][-1]
+    bar = said["SIGINT"][0]
     assert "\r" in bar
     assert "%|" in bar
     assert "images/s" in bar
-    assert "Traceback" not in "".join(map(str, told.values()))
+    assert "Traceback" not in "".join(map(str, said.values()))
 
 
 # --- gone on after other things -------------------------------------------------------------------------------------
@@ -205,9 +205,9 @@ def flip_a_bit(path):
 def test_a_damaged_checkpoint_is_set_aside_and_the_result_is_the_same(run, finished, command):
     for path in (run / "checkpoints" / "80").rglob("d/*"):
         flip_a_bit(path)
-    code, told = command(*TOY, "--workdir", run, "training.placing=jit")
+    code, said = command(*TOY, "--workdir", run, "training.placing=jit")
     assert code == 0
-    assert "it is now damaged_80, and the run goes on from step 75" in told.splitlines()[0]
+    assert "it is now damaged_80, and the run goes on from step 75" in said.splitlines()[0]
     assert_same(outcome(run), outcome(finished))
 
 
@@ -233,10 +233,10 @@ def test_half_written_files_do_no_harm(run, finished, command):
 
 def test_what_is_free_may_change(run, command):
     more = ("training.steps=90", "training.log_every=5", "training.patience=7", "system.guidance_scale=3.0")
-    code, told = command(*TOY, "--workdir", run, *more)  # and on eight devices instead of one
+    code, said = command(*TOY, "--workdir", run, *more)  # and on eight devices instead of one
     assert code == 0
-    assert "goes on from step 80" in told
-    assert "8 cpu device(s), pmap" in told
+    assert "resumes at step 80" in said
+    assert "8 cpu device(s), pmap" in said
     assert rows(run) == 1 + 8 + 2
     assert '"patience": 7' in (run / "config.json").read_text()
 
@@ -251,9 +251,9 @@ def test_what_cannot_change(run, command):
 
 
 def test_a_finished_run_says_so(run, command):
-    code, told = command(*TOY, "--workdir", run)
+    code, said = command(*TOY, "--workdir", run)
     assert code == 0
-    assert told == f"{run} is trained to its end, step 80: training.steps=160 would go on\n"
+    assert said == f"{run} is trained to its end, step 80: training.steps=160 would train further\n"
 
 
 def contents(folder):
@@ -266,10 +266,10 @@ def test_restart_moves_the_old_run_aside(run, command):
     changed = ("--restart", "batch_size=8", "training.steps=10")
     refused(command(*TOY, "--workdir", run, *changed, "batch_size=9"), "8 devices do not divide a batch of 9")
     assert not (run.parent / "run_old").exists()
-    code, told = command(*TOY, "--workdir", run, *changed)
+    code, said = command(*TOY, "--workdir", run, *changed)
     assert code == 0
-    assert f"the old run is now {run.parent / 'run_old'}" in told
-    assert "begins" in told
+    assert f"the old run is now {run.parent / 'run_old'}" in said
+    assert "begins" in said
     assert contents(run.parent / "run_old") == before
     assert rows(run) == 2
     assert command(*TOY, "--workdir", run, *changed)[0] == 0
@@ -278,8 +278,8 @@ def test_restart_moves_the_old_run_aside(run, command):
 
 def test_a_folder_belongs_to_one_process(run, command):
     with locked(run):
-        told = refused(command(*TOY, "--workdir", run, "training.steps=90"), "is being trained in by process")
-        assert f"process {os.getpid()}" in told
+        said = refused(command(*TOY, "--workdir", run, "training.steps=90"), "is being trained in by process")
+        assert f"process {os.getpid()}" in said
     assert command(*TOY, "--workdir", run)[0] == 0
 
 
@@ -300,13 +300,13 @@ def test_a_spoilt_config(run, command, spoil, says):
 
 
 def refused(result, says):
-    code, told = result
-    assert code == 2, told
-    lines = told.splitlines()
-    assert len(lines) == 1, told
-    assert re.search(says, told), told
-    assert told.startswith("train.py: ")
-    return told
+    code, said = result
+    assert code == 2, said
+    lines = said.splitlines()
+    assert len(lines) == 1, said
+    assert re.search(says, said), said
+    assert said.startswith("train.py: ")
+    return said
 
 
 @pytest.mark.parametrize(
@@ -377,31 +377,31 @@ def test_folders_that_cannot_be(command, tmp_path):
 
 
 def test_no_space(command, monkeypatch, tmp_path):
-    monkeypatch.setattr("jaxdiff.files.free_bytes", lambda folder: 10**6)
+    monkeypatch.setattr("jaxdiff.base.files.free_bytes", lambda folder: 10**6)
     refused(command(*TOY, "--workdir", tmp_path / "new"), "has 1.00 MB of space left, checkpoints need 0.02 GB")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_space_later(command, monkeypatch, tmp_path):
     first = iter([10**12])  # when the run begins
-    monkeypatch.setattr("jaxdiff.files.free_bytes", lambda folder: next(first, 10**6))
-    code, told = command(*TOY, "--workdir", tmp_path / "new", "training.placing=jit")
+    monkeypatch.setattr("jaxdiff.base.files.free_bytes", lambda folder: next(first, 10**6))
+    code, said = command(*TOY, "--workdir", tmp_path / "new", "training.placing=jit")
     assert code == 2
-    assert "too little for a checkpoint of 0." in told.splitlines()[-1]
-    assert "Traceback" not in told
+    assert "too little for a checkpoint of 0." in said.splitlines()[-1]
+    assert "Traceback" not in said
 
 
 def test_a_run_that_diverges(command, tmp_path):
-    code, told = command(
+    code, said = command(
         *(*TOY, "--workdir", tmp_path / "new", "training.placing=jit"),
         *("training.optimiser.rate=1e30", "training.optimiser.schedule.warmup=0", "training.patience=3"),
     )
     assert code == 2
-    assert "has not been finite for" in told.splitlines()[-1]
-    assert "Traceback" not in told
+    assert "has not been finite for" in said.splitlines()[-1]
+    assert "Traceback" not in said
 
 
-# --- told -----------------------------------------------------------------------------------------------------------
+# --- said -----------------------------------------------------------------------------------------------------------
 
 
 def test_help_is_quick_and_says_how():

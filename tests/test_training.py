@@ -15,33 +15,32 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdiff import denoise
-from jaxdiff.augment import Augment
-from jaxdiff.averages import Ema, PowerEma
-from jaxdiff.conditions import Labels
-from jaxdiff.experiment import Config, Experiment
-from jaxdiff.loop import DivergedError, train
+from jaxdiff.core import c_noise, predictions
+from jaxdiff.core.process import Flow
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Config, Diffusion, Labels
+from jaxdiff.models.experiment import Experiment
 from jaxdiff.nets.layers import Net
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.parallel import Trainer
-from jaxdiff.process import Flow
-from jaxdiff.systems import Diffusion
-from jaxdiff.training import State, Tally, Training, train_step
+from jaxdiff.training import Adam, Ema, PowerEma, Schedule, Training
+from jaxdiff.training.loop import DivergedError, train
+from jaxdiff.training.placing import Trainer
+from jaxdiff.training.state import State, Tally
+from jaxdiff.training.step import train_step
 
 
 class Dropping(Net):
     """Layers large enough to be split, and much dropout."""
 
     @nn.compact
-    def __call__(self, x, told, label):
-        told = jnp.stack([told / 1000, (label / 10.0).astype(jnp.float32)], -1)
-        h = nn.Dense(256, name="first")(x.reshape(*x.shape[:-3], -1)) + nn.Dense(256, name="told")(told)
+    def __call__(self, x, c_noise, label):
+        c_noise = jnp.stack([c_noise / 1000, (label / 10.0).astype(jnp.float32)], -1)
+        h = nn.Dense(256, name="first")(x.reshape(*x.shape[:-3], -1)) + nn.Dense(256, name="c_noise")(c_noise)
         h = nn.Dropout(0.5, deterministic=not self.has_rng("dropout"))(nn.silu(h))
         return nn.Dense(64, name="last")(h).reshape(x.shape)
 
 
 CONFIG = Config(
-    system=Diffusion(Dropping(), Flow(), denoise.flow, told=denoise.time, condition=Labels(10, drop=0.3)),
+    system=Diffusion(Dropping(), Flow(), predictions.flow, c_noise=c_noise.time, condition=Labels(10, drop=0.3)),
     batch_size=32,
     augment=Augment(flip=True, pad=2),
     training=Training(
@@ -140,7 +139,7 @@ def test_auto_takes_all_devices_and_splits_what_does_not_fit(monkeypatch):
     device = type("Device", (), {"memory_stats": lambda self: {"bytes_limit": 10**9}})()
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
     monkeypatch.setattr(jax, "local_device_count", lambda: 8)
-    monkeypatch.setattr("jaxdiff.parallel.Devices", lambda devices: devices)
+    monkeypatch.setattr("jaxdiff.training.placing.Devices", lambda devices: devices)
     assert [Trainer("auto", size).placing for size in (4 * 10**8, 6 * 10**8)] == ["pmap", "sharded"]
 
 

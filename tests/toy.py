@@ -1,25 +1,22 @@
 """A run of seconds: what the tests of the command train. Saves come thick and fast, to be killed in."""
 
-from jaxdiff.augment import Augment
-from jaxdiff.averages import Ema, PowerEma
-from jaxdiff.conditions import Labels
+from jaxdiff.core.c_noise import time
+from jaxdiff.core.grids import Uniform
+from jaxdiff.core.predictions import flow
+from jaxdiff.core.process import Flow
+from jaxdiff.core.samplers import Euler
 from jaxdiff.data import Digits
-from jaxdiff.denoise import flow, time
-from jaxdiff.experiment import Config
-from jaxdiff.grids import Uniform
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Config, Diffusion, Labels
 from jaxdiff.nets import MLP
-from jaxdiff.optimisers import Adam, Schedule
-from jaxdiff.process import Flow
-from jaxdiff.samplers import Euler
-from jaxdiff.systems import Diffusion
-from jaxdiff.training import Training
+from jaxdiff.training import Adam, Ema, PowerEma, Schedule, Training
 
 config = Config(
     system=Diffusion(
         network=MLP((16,), classes=10),
         process=Flow(),
         prediction=flow,
-        told=time,
+        c_noise=time,
         condition=Labels(10, drop=0.1),
         sampler=Euler(),
         grid=Uniform(),

@@ -7,6 +7,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from jaxdiff.base.fields import may_change
 from jaxdiff.data.examples import Cache, Examples
 
 _FORMS = (("images", "labels"), ("arr_0", "arr_1"), ("x_train", "y_train"))
@@ -22,7 +23,7 @@ class Arrays:
     must be in 0..255; floats in [0, 1], or, if any is below 0, in [-1, 1]. Labels are whole numbers from 0.
     """
 
-    path: str
+    path: str = may_change()
     images: str = "images"
     labels: str = "labels"
 

@@ -1,11 +1,15 @@
 """Batches as a pure function of (seed, step): after a restart there is nothing to restore."""
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+
+from jaxdiff.base.checks import whole
+from jaxdiff.data.ahead import ahead
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +39,7 @@ class Batches:
         if "index" in counts:
             raise ValueError("no field may be called index: a batch has its own")
         for name, least in (("size", 1), ("seed", 0), ("part", 0), ("parts", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or not least <= value < 2**32:
-                raise ValueError(f"{name} must be a whole number, at least {least} and below 2^32, got {value!r}")
+            whole(name, getattr(self, name), least, below=2**32)
         if self.size % self.parts:
             raise ValueError(f"size must be divisible by the {self.parts} parts, got {self.size}")
         if self.part >= self.parts:
@@ -57,9 +59,7 @@ class Batches:
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         """{name: [size / parts, ...]}."""
-        if not isinstance(step, int | np.integer) or step < 0:
-            raise ValueError(f"a step must be a whole number, at least 0, got {step!r}")
-        return {name: values[0] for name, values in self._stacked(int(step), 1).items()}
+        return {name: values[0] for name, values in self._stacked(whole("a step", step), 1).items()}
 
     def _stacked(self, step: int, count: int) -> dict[str, np.ndarray]:
         """`count` batches, {name: [count, size / parts, ...]}."""
@@ -95,39 +95,16 @@ class Batches:
         for name, value, least in (("start", start, 0), ("stride", stride, 1), ("threads", threads, 1)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        return _prefetched(_Strides(self, start, stop, stride), threads, buffer)
+        return self._ahead(range(start, stop, stride), stop, stride, threads, buffer)
 
+    def _ahead(
+        self, starts: range, stop: int, stride: int, threads: int, buffer: int
+    ) -> Iterator[dict[str, np.ndarray]]:
+        def some(step: int) -> dict[str, np.ndarray]:
+            return self[step] if stride == 1 else self._stacked(step, min(stride, stop - step))
 
-@dataclass(frozen=True, eq=False)
-class _Strides:
-    """The items of `Batches.ahead`, by number."""
-
-    batches: Batches
-    start: int
-    stop: int
-    stride: int
-
-    def __len__(self) -> int:
-        return max(0, -(-(self.stop - self.start) // self.stride))
-
-    def __getitem__(self, item: int) -> dict[str, np.ndarray]:
-        step = self.start + item * self.stride
-        if self.stride == 1:
-            return self.batches[step]
-        return self.batches._stacked(step, min(self.stride, self.stop - step))
-
-
-def _prefetched(items: _Strides, threads: int, buffer: int) -> Iterator[dict[str, np.ndarray]]:
-    import grain  # here, since it takes a second
-
-    if len(items) == 0:
-        return
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffer)
-    iterator = iter(grain.MapDataset.source(items).to_iter_dataset(options))
-    try:
-        yield from iterator
-    finally:
-        iterator.close()
+        with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
+            yield from ahead(pool, some, starts, buffer)
 
 
 @lru_cache(maxsize=4)

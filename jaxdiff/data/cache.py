@@ -5,23 +5,21 @@ of all that its pixels depend on, so it never goes stale; any of them may be del
 not kept, which records can be read still is, so that the number of examples is known at once the next time.
 """
 
-import contextlib
 import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import PIL
 from tqdm import tqdm
 
+from jaxdiff.base.files import cache_folder, free_bytes, hold, npy_header
 from jaxdiff.data.examples import Cache, Images
 from jaxdiff.data.records import Chunk, Decoded, Records, survey
-from jaxdiff.files import cache_folder
 
 _VERSION = 1  # of the way in which images are decoded and kept
 _ABOUT, _NUMBERS, _LABELS, _IMAGES = "about.json", "numbers.npy", "labels.npy", "images.npy"
@@ -52,7 +50,8 @@ def stored(records: Records, cache: Cache) -> Stored:
             return found
     entry = with_pixels if keep else without
     try:
-        with _alone(entry):
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with hold(entry.with_name(f"{entry.name}.lock"), wait=True):
             found = _load(entry, records, keep)  # another process may have made it meanwhile
             if found is None:
                 _write(entry, records, keep)
@@ -67,16 +66,13 @@ def stored(records: Records, cache: Cache) -> Stored:
 
 
 def _key(records: Records) -> str:
-    told = json.dumps([_VERSION, PIL.__version__, records.identity, records.shape])
+    identity = json.dumps([_VERSION, PIL.__version__, records.identity, records.shape])
     title = "".join(c if c.isalnum() else "-" for c in records.title)
-    return f"{title[:40]}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    return f"{title[:40]}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
 def _fits(records: Records) -> bool:
-    place = cache_folder()
-    while not place.exists():
-        place = place.parent
-    return 4 * int(np.prod(records.shape)) <= shutil.disk_usage(place).free
+    return 4 * int(np.prod(records.shape)) <= free_bytes(cache_folder())
 
 
 def _load(entry: Path, records: Records, pixels: bool) -> Stored | None:
@@ -101,10 +97,10 @@ def _write(entry: Path, records: Records, pixels: bool) -> None:
     try:
         if pixels:
             with open(new / _IMAGES, "wb") as file:
-                _header(file, records.shape)
+                file.write(npy_header("|u1", records.shape))
                 numbers, labels, unreadable = _collect(records, lambda chunk: file.write(chunk.images.data))
                 file.seek(0)
-                _header(file, (len(numbers), *records.shape[1:]))
+                file.write(npy_header("|u1", (len(numbers), *records.shape[1:])))
         else:
             numbers, labels, unreadable = _collect(records)
         np.save(new / _NUMBERS, numbers)
@@ -115,11 +111,6 @@ def _write(entry: Path, records: Records, pixels: bool) -> None:
         new.rename(entry)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-
-
-def _header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    """Of an .npy file; numpy leaves room for its first number to change."""
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def _collect(
@@ -146,17 +137,3 @@ def _unstored(records: Records, error: OSError) -> Stored:
     )
     numbers, labels, unreadable = _collect(records)
     return Stored(numbers, Decoded(records, numbers), labels, tuple(unreadable))
-
-
-@contextlib.contextmanager
-def _alone(entry: Path) -> Iterator[None]:
-    """Among processes that would write this entry; a lock ends with its process."""
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    with open(entry.with_name(f"{entry.name}.lock"), "w") as lock:
-        try:
-            import fcntl
-        except ImportError:  # Windows: two processes may get in each other's way, with an error
-            yield
-            return
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from jaxdiff.data.examples import Cache, Examples
-from jaxdiff.images import fit
+from jaxdiff.data.images import fit
 
 Split = Literal["train", "test", "all"]
 _TRAIN = 1500  # the rest was written by other people

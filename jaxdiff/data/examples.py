@@ -1,6 +1,8 @@
 """What a source gives, and what a source is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -46,6 +48,11 @@ class Source(Protocol):
 
     def open(self, cache: Cache = "auto") -> Examples:
         """The examples. `cache` is whether decoded images may be kept on the disk, see `jaxdiff.data.cache`."""
+
+
+def opened(source: Source | Callable[[], Examples]) -> Examples:
+    """The examples of a source, or of a function."""
+    return source() if isinstance(source, FunctionType) else source.open()  # type: ignore[union-attr]
 
 
 def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:

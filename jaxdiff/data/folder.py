@@ -11,12 +11,14 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
+from jaxdiff.base.fields import may_change
 from jaxdiff.data.cache import stored
 from jaxdiff.data.examples import Cache, Examples, height_and_width
+from jaxdiff.data.images import decode, extensions, fit
 from jaxdiff.data.records import Loaded
-from jaxdiff.images import decode, extensions, fit
 
-_CSV = "labels.csv"
+_TABLES = ("labels.csv", "captions.csv", "metadata.csv")
+_COLUMNS = {"file_name": "file", "filename": "file", "image": "file", "text": "caption", "class": "label"}
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 
@@ -24,18 +26,18 @@ _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 class Folder:
     """All image files in a folder and those below it, each cut to `size` about its centre.
 
-    `path` is the folder; or a .zip file, or a folder within one, such as `images.zip/train`. Files are told by their
-    names' extensions, in any case, but read as what they are. Hidden files and others are passed over.
+    `path` is the folder; or a .zip file, or a folder within one, such as `images.zip/train`. Image
+    files are recognised by their extensions, in any case, but read as what they are; hidden files are passed over.
 
     `labels`: "folders": the folders just below `path` are the classes, in the order of their names. A .csv file: its
     columns are file, label and caption (the last or both of these), and the examples are its rows; labels are whole
-    numbers from 0, or names, numbered in their order. "none". "auto": `labels.csv` if the folder has one, else folders
-    if no image lies outside of these.
+    numbers from 0, or names, numbered in their order. "none". "auto": `labels.csv`, `captions.csv` or `metadata.csv` if
+    the folder has one, else folders if no image lies outside of these.
 
     Files that cannot be read are left out, listed in `Examples.unreadable`; or refused, if `strict`.
     """
 
-    path: str
+    path: str = may_change()
     size: int | tuple[int, int] = 128  # or (height, width)
     channels: int = 3
     labels: str = "auto"
@@ -163,8 +165,11 @@ def _listed(place: _Place, labels: str, path: str) -> _Listed:
         if not Path(labels).is_file():
             raise ValueError(f"{labels} is not there: labels must be the path of a .csv file")
         return _rows(Path(labels).read_bytes(), everything, labels)
-    if labels == "auto" and _CSV in everything:
-        return _rows(place.read(_CSV), everything, _CSV)
+    tables = [name for name in _TABLES if labels == "auto" and name in everything]
+    if len(tables) > 1:
+        raise ValueError(f"{path} has {' and '.join(tables)}: put all columns into one of them, and remove the others")
+    if tables:
+        return _rows(place.read(tables[0]), everything, tables[0])
     known = extensions()
     names = [name for name in everything if PurePosixPath(name).suffix.lower() in known]
     if not names:
@@ -193,9 +198,11 @@ def _rows(data: bytes, files: Sequence[str], path: str) -> _Listed:
         rows = list(table)
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a table in UTF-8: {error}") from None
-    columns = set(table.fieldnames or ())
+    rows = [{_COLUMNS.get(name, name): value for name, value in row.items()} for row in rows]
+    columns = {_COLUMNS.get(name, name) for name in table.fieldnames or ()}
     if "file" not in columns or not columns & {"label", "caption"} or not rows:
-        raise ValueError(f"{path} needs a first row that says file,label or file,label,caption, and further rows")
+        legal = "file,label or file,caption or file,label,caption"
+        raise ValueError(f"{path} needs a first row that says {legal}, and further rows")
     names = [row["file"] for row in rows]
     missing = set(names) - set(files)
     if missing:

@@ -1,14 +1,15 @@
 """Images that have to be decoded, by several threads: Pillow lets others run while it works."""
 
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
+
+from jaxdiff.data.ahead import ahead
 
 Loaded = np.ndarray | ValueError  # an image, or why there is none
 
@@ -48,13 +49,8 @@ def survey(records: Records) -> Iterator[Chunk]:
     """All records once, in order. A few chunks of at most 4 MB are decoded ahead of the one that is wanted."""
     count, *shape = records.shape
     size = int(np.clip(2**22 // np.prod(shape), 1, 64))
-    waiting: deque[Future[Chunk]] = deque()
-    for first in range(0, count, size):
-        waiting.append(_pool().submit(_chunk, records, range(first, min(first + size, count))))
-        if len(waiting) > 2 * _threads():
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    chunks = (range(first, min(first + size, count)) for first in range(0, count, size))
+    return ahead(_pool(), partial(_chunk, records), chunks, 2 * _threads())
 
 
 def _chunk(records: Records, numbers: Sequence[int]) -> Chunk:

@@ -13,8 +13,8 @@ import numpy as np
 
 from jaxdiff.data.cache import stored
 from jaxdiff.data.examples import Cache, Examples, height_and_width
+from jaxdiff.data.images import decode, fit
 from jaxdiff.data.records import Loaded
-from jaxdiff.images import decode, fit
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def _prepare(name: str, place: os.PathLike[str]) -> None:
     command = [sys.executable, "-P", str(Path(__file__).with_name("prepare.py")), name]
     child = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if child.returncode:
-        told = child.stdout.strip().splitlines()
-        reason = told[-1] if told else f"the process that prepares it ended with status {child.returncode}"
+        said = child.stdout.strip().splitlines()
+        reason = said[-1] if said else f"the process that prepares it ended with status {child.returncode}"
         raise ValueError(f"{name} is not in {place} and could not be prepared: {reason}")
 
 

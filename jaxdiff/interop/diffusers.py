@@ -170,10 +170,10 @@ def _flat(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 def _ours(torch_class: TorchClass, net: Net, settings: Settings) -> dict[str, Any]:
     """The fields that the settings do not tell; refused where PyTorch's network would be another."""
-    told = torch_class.build(torch_class.checked(settings), {})
+    plain = torch_class.build(torch_class.checked(settings), {})
     names = [field.name for field in dataclasses.fields(net) if field.name not in ("parent", "name")]
-    differing = {name: getattr(net, name) for name in names if getattr(net, name) != getattr(told, name)}
+    differing = {name: getattr(net, name) for name in names if getattr(net, name) != getattr(plain, name)}
     for name, value in differing.items():
         if name not in torch_class.free:
-            raise ValueError(f"{torch_class.name} cannot say {name}={value!r}: it would be {getattr(told, name)!r}")
+            raise ValueError(f"{torch_class.name} cannot say {name}={value!r}: it would be {getattr(plain, name)!r}")
     return differing

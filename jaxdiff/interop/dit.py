@@ -8,13 +8,13 @@ import numpy as np
 from jaxdiff.interop.names import Row, parts
 from jaxdiff.interop.settings import (
     ANY,
+    C_NOISE,
     COUNT,
     DEPTH,
     FRACTION,
     FREE,
     LABEL,
     SWITCH,
-    TOLD,
     Settings,
     TorchClass,
     image,
@@ -25,7 +25,7 @@ from jaxdiff.nets.dit import DiT
 from jaxdiff.nets.layers import Positional
 
 _BLOCK = {
-    "told": "norm1.linear",
+    "embedding": "norm1.linear",
     "q": "attn1.to_q",
     "k": "attn1.to_k",
     "v": "attn1.to_v",
@@ -33,7 +33,7 @@ _BLOCK = {
     "mlp_0": "ff.net.0.proj",
     "mlp_1": "ff.net.2",
 }
-_TOLD = {
+_EMBEDDING = {
     "noise_0": "timestep_embedder.linear_1",
     "noise_1": "timestep_embedder.linear_2",
     "label": "class_embedder.embedding_table",
@@ -67,14 +67,14 @@ def _build(settings: Settings, tensors: Mapping[str, np.ndarray]) -> DiT:
         patch=settings["patch_size"],
         out_channels=None if channels == settings["in_channels"] else channels,
         dropout=settings["dropout"],
-        embedding=Positional(sine_first=False),
+        noise_embedding=Positional(sine_first=False),
         classes=settings["num_embeds_ada_norm"],
-        own_told=not _told_alike(tensors),
+        own_embedding=not _embedded_alike(tensors),
         mlp_epsilon=settings["norm_eps"],
     )
 
 
-def _told_alike(tensors: Mapping[str, np.ndarray]) -> bool:
+def _embedded_alike(tensors: Mapping[str, np.ndarray]) -> bool:
     """Whether all blocks of PyTorch's network have the same copy of what ours can have once."""
     first: dict[str, np.ndarray] = {}
     copies = (name.partition(".norm1.emb.") for name in tensors if ".norm1.emb." in name)
@@ -101,14 +101,16 @@ def _describe(net: DiT, channels: int) -> Settings:
 def _table(net: DiT) -> Iterator[Row]:
     for i in range(net.depth):
         yield from parts(_BLOCK, f"block_{i}", f"transformer_blocks.{i}")
-        yield from parts(_TOLD, f"told_{i}" if net.own_told else "told", f"transformer_blocks.{i}.norm1.emb")
+        yield from parts(
+            _EMBEDDING, f"embedding_{i}" if net.own_embedding else "embedding", f"transformer_blocks.{i}.norm1.emb"
+        )
     yield "first", "pos_embed.proj", net.patch
-    yield "last_told", "proj_out_1", 0
+    yield "last_embedding", "proj_out_1", 0
     yield "last", "proj_out_2", 0
 
 
 def _inputs(net: DiT, channels: int) -> tuple[Any, ...]:
-    return image(net.patch, channels), TOLD, *(() if net.classes is None else (LABEL,))
+    return image(net.patch, channels), C_NOISE, *(() if net.classes is None else (LABEL,))
 
 
 DIT = TorchClass(
@@ -117,7 +119,7 @@ DIT = TorchClass(
     _SETTINGS,
     _build,
     _describe,
-    {"out_channels": maybe(COUNT), "own_told": SWITCH, **FREE},
+    {"out_channels": maybe(COUNT), "own_embedding": SWITCH, **FREE},
     _table,
     lambda net, parameters: parameters["first/kernel"].shape[0] // net.patch**2,
     _inputs,

@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-
-from jaxdiff.interop import safetensors
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 Tensors = dict[str, np.ndarray]
 
@@ -56,8 +56,21 @@ def read_tensors(folder: Path) -> Tensors:
     for name in sorted(files):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}{_instead(folder)}")
-        tensors |= safetensors.read(folder / name)
+        tensors |= read_file(folder / name)
     return {_present(name): tensor for name, tensor in tensors.items()}
+
+
+def read_file(path: Path) -> Tensors:
+    """The tensors of one file."""
+    try:
+        return load_file(path)
+    except (SafetensorError, KeyError, TypeError, AttributeError) as error:  # the last three: of dtypes without a name
+        raise ValueError(f"{path} is damaged, or no safetensors file: {error!s:.200}") from None
+
+
+def write_file(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """All tensors into one file, marked as PyTorch's: its readers ask for that."""
+    save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, path, {"format": "pt"})
 
 
 def _instead(folder: Path) -> str:
@@ -82,7 +95,7 @@ def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         new = Path(temporary) / folder.name
         new.mkdir()
-        safetensors.write(new / WEIGHTS, tensors)
+        write_file(new / WEIGHTS, tensors)
         (new / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         if folder.exists():
             folder.rmdir()

@@ -15,7 +15,7 @@ Row = tuple[str, str, int]
 _BLOCK = {
     "norm_0": "norm1",
     "conv_0": "conv1",
-    "told": "time_emb_proj",
+    "embedding": "time_emb_proj",
     "norm_1": "norm2",
     "conv_1": "conv2",
     "skip": "conv_shortcut",

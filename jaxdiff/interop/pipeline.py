@@ -7,7 +7,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdiff.denoise import NetworkDenoiser, Prediction, Told, data, index, noise, velocity
+from jaxdiff.core.c_noise import CNoise, index
+from jaxdiff.core.denoise import NetworkDenoiser
+from jaxdiff.core.predictions import Prediction, data, noise, velocity
+from jaxdiff.core.process import Process
+from jaxdiff.core.tables import Betas, CosineBetas, Discrete, LinearBetas, ScaledLinearBetas, ZeroTerminalSNR
 from jaxdiff.interop import files
 from jaxdiff.interop.diffusers import read, read_codec
 from jaxdiff.interop.dit import DIT
@@ -17,7 +21,6 @@ from jaxdiff.nets.autoencoder import Codec
 from jaxdiff.nets.dit import DiT
 from jaxdiff.nets.layers import Net
 from jaxdiff.nets.unet import UNet
-from jaxdiff.process import Betas, CosineBetas, Discrete, LinearBetas, Process, ScaledLinearBetas, ZeroTerminalSNR
 
 _INDEX, _SCHEDULER = "model_index.json", "scheduler_config.json"
 _NETWORKS = ("unet", "transformer")
@@ -29,18 +32,18 @@ class Pipeline:
     """A trained network, and what it was trained for. Its denoiser is
 
     network = jax.tree_util.Partial(pipeline.network.apply, {"params": pipeline.params})
-    NetworkDenoiser(network, pipeline.process, pipeline.prediction, told=pipeline.told)
+    NetworkDenoiser(network, pipeline.process, pipeline.prediction, c_noise=pipeline.c_noise)
     """
 
-    network: Net  # (x, told), or (x, told, label) if there are labels, -> F of the shape of x
+    network: Net  # (x, c_noise), or (x, c_noise, label) if there are labels, -> F of the shape of x
     params: Any
     process: Process
     prediction: Prediction
-    told: Told
+    c_noise: CNoise
     shape: tuple[int, int, int]  # height, width, channels of what the network sees: latents, if there is a codec
     codec: Codec | None
     classes: tuple[str, ...] | None  # names of the labels from 0 on, as far as the folder has them
-    labels: int | None  # it is told one of 0 .. labels - 1; None: it takes no label
+    labels: int | None  # it takes one of 0 .. labels - 1; None: it takes no label
     null: bool  # whether label `labels` stands for none, as classifier-free guidance needs it
     clip: bool  # whether the clean image expected is to be cut off at [-1, 1], by guidance.Clip; latents never are
 
@@ -108,7 +111,7 @@ def _network(folder: Path) -> tuple[UNet | DiT, Any, tuple[int, int, int]]:
     """The network without the variances that it may predict, its parameters, and the shape of what it sees."""
     config = files.read_json(folder / files.CONFIG)
     if config.get("_class_name") == "UNet2DConditionModel":
-        raise ValueError(f"{folder} is a UNet2DConditionModel, told prompts by an encoder that is not read: {_READ}")
+        raise ValueError(f"{folder} is a UNet2DConditionModel, whose text encoder is not read: {_READ}")
     network, variables = read(folder)
     if not isinstance(network, UNet | DiT):
         raise ValueError(f"{folder} is an autoencoder, which draws nothing alone: {_READ}")
@@ -211,7 +214,7 @@ def _law(path: Path, config: Settings) -> _Law:
     try:
         settings = _checked(config)
         process, prediction = Discrete(_betas(settings)), _PREDICTIONS[settings["prediction_type"]]
-        NetworkDenoiser(lambda x, told: x, process, prediction)  # refuses what cannot go together
+        NetworkDenoiser(lambda x, c_noise: x, process, prediction)  # refuses what cannot go together
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return _Law(process, prediction, settings["clip_sample"])

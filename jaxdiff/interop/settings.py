@@ -92,7 +92,7 @@ def image(side: int, channels: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((side, side, channels), jnp.float32)
 
 
-TOLD = jax.ShapeDtypeStruct((), jnp.float32)
+C_NOISE = jax.ShapeDtypeStruct((), jnp.float32)
 LABEL = jax.ShapeDtypeStruct((), jnp.int32)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxdiff.interop.names import Row, pyramid
 from jaxdiff.interop.settings import (
     ANY,
+    C_NOISE,
     COUNT,
     DEPTH,
     FRACTION,
@@ -17,7 +18,6 @@ from jaxdiff.interop.settings import (
     POSITIVE,
     SILU,
     SWITCH,
-    TOLD,
     Rule,
     Settings,
     TorchClass,
@@ -95,8 +95,8 @@ def _build(settings: Settings, tensors: Mapping[str, np.ndarray]) -> UNet:
         head_channels=settings["attention_head_dim"],
         middle_attention=settings["add_attention"],
         dropout=settings["dropout"],
-        embedding=Positional(shift=settings["freq_shift"], sine_first=not settings["flip_sin_to_cos"]),
-        told_width=settings["time_embedding_dim"],
+        noise_embedding=Positional(shift=settings["freq_shift"], sine_first=not settings["flip_sin_to_cos"]),
+        embedding_width=settings["time_embedding_dim"],
         scale_shift=scale_shift,
         resample_in_block=resample == "resnet",
         down_padding=_PADDING[settings["downsample_padding"]],
@@ -126,7 +126,7 @@ def _levels(settings: Settings) -> tuple[tuple[int, ...], str]:
 
 
 def _describe(net: UNet, channels: int) -> Settings:
-    widths, embedding = net.widths, net.embedding
+    widths, embedding = net.widths, net.noise_embedding
     if widths[0] != net.channels or net.noise_width not in (None, net.channels):
         raise ValueError("UNet2DModel has no multipliers but those that begin with 1, and no noise_width but channels")
     norms = (*widths, *(2 * width for width in widths), *map(sum, pairwise(widths)))
@@ -151,7 +151,7 @@ def _describe(net: UNet, channels: int) -> Settings:
         "attention_head_dim": heads,
         "add_attention": net.middle_attention,
         "dropout": net.dropout,
-        "time_embedding_dim": net.told_width,
+        "time_embedding_dim": net.embedding_width,
         "resnet_time_scale_shift": "scale_shift" if net.scale_shift else "default",
         "norm_num_groups": groups,
         "attn_norm_num_groups": groups,
@@ -165,14 +165,14 @@ def _describe(net: UNet, channels: int) -> Settings:
 
 def _table(net: UNet) -> Iterator[Row]:
     yield from pyramid(len(net.widths), net.blocks)
-    yield "told/noise_0", "time_embedding.linear_1", 0
-    yield "told/noise_1", "time_embedding.linear_2", 0
-    yield "told/label", "class_embedding", 0
+    yield "embedding/noise_0", "time_embedding.linear_1", 0
+    yield "embedding/noise_1", "time_embedding.linear_2", 0
+    yield "embedding/label", "class_embedding", 0
 
 
 def _inputs(net: UNet, channels: int) -> tuple[Any, ...]:
     label = () if net.classes is None else (LABEL,)
-    return image(2 ** (len(net.widths) - 1), channels), TOLD, *label
+    return image(2 ** (len(net.widths) - 1), channels), C_NOISE, *label
 
 
 UNET = TorchClass(

@@ -1,10 +1,11 @@
-"""Networks, (x, told, condition) -> an image: plain flax.linen, of any leading axes, values that print as made."""
+"""Networks, (x, c_noise, condition) -> an image: plain flax.linen, of any leading axes, values that print as made."""
 
 from jaxdiff.nets.autoencoder import Autoencoder as Autoencoder
 from jaxdiff.nets.autoencoder import Codec as Codec
 from jaxdiff.nets.blocks import SelfConditioned as SelfConditioned
 from jaxdiff.nets.blocks import Text as Text
-from jaxdiff.nets.classifier import Classifier as Classifier
+from jaxdiff.nets.bound import Bound as Bound
+from jaxdiff.nets.classifier import EncoderUNet as EncoderUNet
 from jaxdiff.nets.dit import DiT as DiT
 from jaxdiff.nets.layers import GaussianFourier as GaussianFourier
 from jaxdiff.nets.layers import Positional as Positional

@@ -10,9 +10,9 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array
 
-from jaxdiff.checks import require
+from jaxdiff.base.checks import require
 from jaxdiff.nets.blocks import Attention, ResBlock, divides
-from jaxdiff.nets.layers import Conv, Dense, Dtype, GroupNorm, Net, full, silu, upsample
+from jaxdiff.nets.layers import Conv, Dtype, GroupNorm, Net, Positive, dense, full, silu, upsample
 
 
 @struct.dataclass
@@ -41,7 +41,7 @@ class Stack(Net):
     blocks: int
     attention: bool
     groups: int | None
-    epsilon: float
+    epsilon: Positive
     remat: bool
     quant: bool
     dtype: Dtype
@@ -75,7 +75,7 @@ class Encoder(Stack):
             for i in range(self.blocks):
                 x = self.block(f"down_{level}_{i}", x, width)
         x = self.last(self.middle(x), 2 * self.latent)
-        x = Dense(2 * self.latent, dtype=full(self.dtype), name="quant")(x) if self.quant else x
+        x = dense(2 * self.latent, dtype=full(self.dtype), name="quant")(x) if self.quant else x
         mean, log_variance = jnp.split(x, 2, -1)
         return DiagonalGaussian(mean, jnp.clip(log_variance, -30.0, 20.0))
 
@@ -87,7 +87,7 @@ class Decoder(Stack):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        z = Dense(z.shape[-1], dtype=full(self.dtype), name="quant")(z) if self.quant else z
+        z = dense(z.shape[-1], dtype=full(self.dtype), name="quant")(z) if self.quant else z
         x = self.middle(Conv(self.widths[-1], dtype=self.dtype, name="first")(z))
         for level, width in reversed(list(enumerate(self.widths))):
             for i in range(self.blocks + 1):
@@ -108,7 +108,7 @@ class Autoencoder(Net):
     attention: bool = True  # in the middle
     quant: bool = True  # a 1x1 convolution on either side of the latents
     groups: int | None = None
-    epsilon: float = 1e-6
+    epsilon: Positive = 1e-6
     remat: bool = False  # compute each block again when its gradient is wanted, rather than keep what is inside
     dtype: Dtype = "float32"
 

@@ -1,4 +1,4 @@
-"""What the image networks share: residual blocks, attention, and the vector of all that a network is told."""
+"""What the image networks share: residual blocks, attention, and the embedding of noise level, label and text."""
 
 from typing import Any, Literal
 
@@ -10,17 +10,18 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array
 
-from jaxdiff.checks import require
+from jaxdiff.base.checks import require
 from jaxdiff.nets.layers import (
     Conv,
-    Dense,
-    Dropout,
     Dtype,
     Embed,
-    Embedding,
     GroupNorm,
     Net,
+    NoiseEmbedding,
+    Positive,
+    Rate,
     attend,
+    dense,
     downsample,
     silu,
     upsample,
@@ -61,29 +62,30 @@ def _is_text(value: Any) -> bool:
 
 
 class Conditioning(Net):
-    """One vector for all that a network is told: the noise level, a label, the gist of a text (Ho et al. 2020)."""
+    """The embedding, one vector: of the noise level, a label, and the pooled text (Ho et al. 2020)."""
 
     width: int
     noise_width: int  # of the embedding of the noise level
-    embedding: Embedding | None  # None: not told of the noise
-    classes: int | None = None  # None: not told of labels
+    noise_embedding: NoiseEmbedding | None  # None: the noise level is not used
+    classes: int | None = None  # None: there are no labels
     null_label: bool = True  # `classes` is a label too
     dtype: Dtype = "float32"
 
     @nn.compact
-    def __call__(self, told: Array, label: Any = None, text: Text | None = None) -> Array:
-        vector = jnp.zeros((*told.shape, self.width), self.dtype)
-        if self.embedding is not None:
-            noise = self.embedding(told, self.noise_width)
-            noise = silu(Dense(self.width, dtype=self.dtype, name="noise_0")(noise))
-            vector = Dense(self.width, dtype=self.dtype, name="noise_1")(noise)
+    def __call__(self, c_noise: Array, label: Any = None, text: Text | None = None) -> Array:
+        vector = jnp.zeros((*c_noise.shape, self.width), self.dtype)
+        if self.noise_embedding is not None:
+            noise = self.noise_embedding(c_noise, self.noise_width)
+            noise = silu(dense(self.width, dtype=self.dtype, name="noise_0")(noise))
+            vector = dense(self.width, dtype=self.dtype, name="noise_1")(noise)
         if self.classes is not None:
-            label = jnp.broadcast_to(label, told.shape) if jnp.ndim(label) == 0 else jnp.asarray(label)
-            require(label.shape == told.shape, f"one label an image, of shape {told.shape}", label.shape)
-            embed = Embed(self.classes + self.null_label, self.width, 1.0, self.dtype, name="label")  # heard at once
+            label = jnp.broadcast_to(label, c_noise.shape) if jnp.ndim(label) == 0 else jnp.asarray(label)
+            require(label.shape == c_noise.shape, f"one label an image, of shape {c_noise.shape}", label.shape)
+            # vectors of deviation 1, as large as the noise level's, so that labels matter from the first step on
+            embed = Embed(self.classes + self.null_label, self.width, 1.0, self.dtype, name="label")
             vector = vector + embed(label)
         if text is not None and text.pooled is not None:
-            vector = vector + Dense(self.width, dtype=self.dtype, name="text")(text.pooled)
+            vector = vector + dense(self.width, dtype=self.dtype, name="text")(text.pooled)
         return silu(vector)
 
 
@@ -91,37 +93,38 @@ Resample = Literal["down", "up"] | None
 
 
 class ResBlock(Net):
-    """Norm, SiLU and convolution, twice, added to the input; what it is told comes in at the second norm."""
+    """Norm, SiLU and convolution, twice, added to the input; the embedding comes in at the second norm."""
 
     features: int
     resample: Resample = None  # half or double the size, in the block (Brock et al. 2019)
     taps: tuple[float, ...] = (1.0, 1.0)  # the filter for that
     project: bool = False  # convolve the input (1x1) before the sum even where its channels fit
-    scale_shift: bool = False  # told by the scale and shift of the norm, rather than by a sum before it
+    scale_shift: bool = False  # the embedding scales and shifts the norm, rather than being added before it
     skip_scale: float = 1.0  # times the sum
-    dropout: float = 0.0
+    dropout: Rate = 0.0
     groups: int | None = None
-    epsilon: float = 1e-6
+    epsilon: Positive = 1e-6
     dtype: Dtype = "float32"
 
     @nn.compact
-    def __call__(self, x: Array, told: Array | None = None) -> Array:
+    def __call__(self, x: Array, embedding: Array | None = None) -> Array:
         def norm(name):
             return GroupNorm(self.groups, self.epsilon, self.dtype, name=name)
 
         h = Conv(self.features, dtype=self.dtype, name="conv_0")(self.resampled(silu(norm("norm_0")(x))))
         scale = shift = None
-        if told is not None:
-            told = Dense(self.features * (2 if self.scale_shift else 1), dtype=self.dtype, name="told")(told)
+        if embedding is not None:
+            width = self.features * (2 if self.scale_shift else 1)
+            projected = dense(width, dtype=self.dtype, name="embedding")(embedding)
             if self.scale_shift:
-                scale, shift = jnp.split(told, 2, -1)
+                scale, shift = jnp.split(projected, 2, -1)
             else:
-                h = h + told[..., None, None, :]
-        h = Dropout(self.dropout)(silu(norm("norm_1")(h, scale, shift)))
+                h = h + projected[..., None, None, :]
+        h = nn.Dropout(self.dropout, deterministic=not self.training())(silu(norm("norm_1")(h, scale, shift)))
         h = Conv(self.features, zero=True, dtype=self.dtype, name="conv_1")(h)
         x = self.resampled(x)
         if self.project or x.shape[-1] != self.features:
-            x = Dense(self.features, dtype=self.dtype, name="skip")(x)
+            x = dense(self.features, dtype=self.dtype, name="skip")(x)
         return scaled(x.astype(h.dtype) + h, self.skip_scale)
 
     def resampled(self, x: Array) -> Array:
@@ -136,22 +139,22 @@ class Attention(Net):
     heads: int = 1
     skip_scale: float = 1.0
     groups: int | None = None
-    epsilon: float = 1e-6
+    epsilon: Positive = 1e-6
     dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, x: Array, text: Text | None = None) -> Array:
         *lead, height, width, channels = x.shape
 
-        def dense(name, zero=False):
-            return Dense(channels, zero, dtype=self.dtype, name=name)
+        def linear(name, zero=False):
+            return dense(channels, zero, dtype=self.dtype, name=name)
 
         h = GroupNorm(self.groups, self.epsilon, self.dtype, name="norm")(x)
         pixels = h.reshape(*lead, height * width, channels)
         seen, mask = (pixels, None) if text is None else (text.sequence, text.mask)
         require(seen.shape[:-2] == tuple(lead), f"one text an image, [{lead}, length, width]", seen.shape)
-        h = attend(dense("q")(pixels), dense("k")(seen), dense("v")(seen), self.heads, mask)
-        return scaled(x.astype(h.dtype) + dense("out", zero=True)(h).reshape(x.shape), self.skip_scale)
+        h = attend(linear("q")(pixels), linear("k")(seen), linear("v")(seen), self.heads, mask)
+        return scaled(x.astype(h.dtype) + linear("out", zero=True)(h).reshape(x.shape), self.skip_scale)
 
 
 def scaled(x: Array, factor: float) -> Array:
@@ -171,16 +174,16 @@ def divides(factor: int, x: Array) -> None:
 class SelfConditioned(Net):
     """A network that looks twice, the second time at its own first answer too (Chen et al. 2023).
 
-    The network sees twice the channels, so tell it its `out_channels`. In training the first answer is hidden from
+    The network sees twice the channels, so give it its `out_channels`. In training the first answer is hidden from
     half of the examples.
     """
 
     network: nn.Module
 
-    def __call__(self, x: Array, told: Array, condition: Any = None) -> Array:
-        answer = self.network(jnp.concatenate([x, jnp.zeros_like(x)], -1), told, condition)
+    def __call__(self, x: Array, c_noise: Array, condition: Any = None) -> Array:
+        answer = self.network(jnp.concatenate([x, jnp.zeros_like(x)], -1), c_noise, condition)
         require(answer.shape == x.shape, f"a network with out_channels={x.shape[-1]}", self.network)
         if self.training():
             seen = jax.random.bernoulli(self.make_rng("dropout"), 0.5, (*x.shape[:-3], 1, 1, 1))
             answer = lax.stop_gradient(jnp.where(seen, answer, 0))
-        return self.network(jnp.concatenate([x, answer], -1), told, condition)
+        return self.network(jnp.concatenate([x, answer], -1), c_noise, condition)

@@ -4,49 +4,49 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxdiff.checks import require
+from jaxdiff.base.checks import require
 from jaxdiff.nets.blocks import Conditioning, divides, parted
-from jaxdiff.nets.layers import Dense, Dropout, Dtype, Embedding, LayerNorm, Net, Positional, attend, full
+from jaxdiff.nets.layers import Dtype, Net, NoiseEmbedding, Positional, Positive, Rate, attend, dense, full, layer_norm
 
 
 class DiTBlock(Net):
-    """Attention and a perceptron on tokens; scale, shift and gate of each come from what the block is told."""
+    """Attention and a perceptron on tokens; scale, shift and gate of each come from the embedding."""
 
     heads: int
-    dropout: float = 0.0
-    mlp_epsilon: float = 1e-6
+    dropout: Rate = 0.0
+    mlp_epsilon: Positive = 1e-6
     dtype: Dtype = "float32"
 
     @nn.compact
-    def __call__(self, x: Array, told: Array) -> Array:
-        width = x.shape[-1]
+    def __call__(self, x: Array, embedding: Array) -> Array:
+        width, drop = x.shape[-1], nn.Dropout(self.dropout, deterministic=not self.training())
 
-        def dense(name, features=width):
-            return Dense(features, dtype=self.dtype, name=name)
+        def linear(name, features=width):
+            return dense(features, dtype=self.dtype, name=name)
 
-        six = Dense(6 * width, zero=True, dtype=self.dtype, name="told")(told)[..., None, :]
+        six = dense(6 * width, zero=True, dtype=self.dtype, name="embedding")(embedding)[..., None, :]
         shift_0, scale_0, gate_0, shift_1, scale_1, gate_1 = jnp.split(six, 6, -1)
-        h = LayerNorm(affine=False, dtype=self.dtype)(x) * (1 + scale_0) + shift_0
-        h = attend(dense("q")(h), dense("k")(h), dense("v")(h), self.heads)
-        x = x + gate_0 * Dropout(self.dropout)(dense("out")(h))
-        h = LayerNorm(self.mlp_epsilon, affine=False, dtype=self.dtype)(x) * (1 + scale_1) + shift_1
-        h = nn.gelu(dense("mlp_0", 4 * width)(h), approximate=True)
-        return x + gate_1 * Dropout(self.dropout)(dense("mlp_1")(h))
+        h = layer_norm(affine=False, dtype=self.dtype)(x) * (1 + scale_0) + shift_0
+        h = attend(linear("q")(h), linear("k")(h), linear("v")(h), self.heads)
+        x = x + gate_0 * drop(linear("out")(h))
+        h = layer_norm(self.mlp_epsilon, affine=False, dtype=self.dtype)(x) * (1 + scale_1) + shift_1
+        h = nn.gelu(linear("mlp_0", 4 * width)(h), approximate=True)
+        return x + gate_1 * drop(linear("mlp_1")(h))
 
 
 class DiT(Net):
-    """(x, told, label) -> an image of the size of x, through tokens of patch x patch pixels."""
+    """(x, c_noise, label) -> an image of the size of x, through tokens of patch x patch pixels."""
 
     width: int = 384
     depth: int = 12
     heads: int = 6
     patch: int = 2
     out_channels: int | None = None  # by default those of the image
-    dropout: float = 0.0
-    embedding: Embedding = Positional(sine_first=False)  # as in diffusers; the paper has shift=0
-    classes: int | None = None  # told one of the labels 0 .. classes - 1, or `classes`, which stands for none
-    own_told: bool = False  # each block makes the vector of what it is told for itself
-    mlp_epsilon: float = 1e-6  # of the second norm of a block
+    dropout: Rate = 0.0
+    noise_embedding: NoiseEmbedding = Positional(sine_first=False)  # as in diffusers; the paper has shift=0
+    classes: int | None = None  # it takes a label, one of 0 .. classes - 1, or `classes`, which stands for none
+    own_embedding: bool = False  # each block embeds noise level and label for itself
+    mlp_epsilon: Positive = 1e-6  # of the second norm of a block
     remat: bool = False  # compute each block again when its gradient is wanted, rather than keep what is inside
     dtype: Dtype = "float32"
 
@@ -55,30 +55,46 @@ class DiT(Net):
         require(self.width % 4 == 0 and self.width % self.heads == 0, "a width that 4 and the heads divide", self)
 
     @nn.compact
-    def __call__(self, x: Array, told: Array, condition: object = None) -> Array:
+    def __call__(self, x: Array, c_noise: Array, condition: object = None) -> Array:
         divides(self.patch, x)
         label, _ = parted(condition, self.classes is not None, text=False)
-        told = jnp.broadcast_to(told, x.shape[:-3])
+        c_noise = jnp.broadcast_to(c_noise, x.shape[:-3])
 
         def vector(name):
-            make = Conditioning(self.width, 256, self.embedding, self.classes, dtype=self.dtype, name=name)
-            return make(told, label)
+            make = Conditioning(
+                width=self.width,
+                noise_width=256,
+                noise_embedding=self.noise_embedding,
+                classes=self.classes,
+                dtype=self.dtype,
+                name=name,
+            )
+            return make(c_noise, label)
 
         *_, height, width, channels = x.shape
         grid = height // self.patch, width // self.patch
-        h = Dense(self.width, dtype=self.dtype, name="first")(to_patches(x, self.patch))
+        h = dense(self.width, dtype=self.dtype, name="first")(to_patches(x, self.patch))
         h = h + jnp.broadcast_to(positions(*grid, self.width), h.shape).astype(h.dtype)
         block = nn.remat(DiTBlock) if self.remat else DiTBlock
-        vectors = [vector(f"told_{i}" if self.own_told else "told") for i in range(self.depth if self.own_told else 1)]
+        vectors = [
+            vector(f"embedding_{i}" if self.own_embedding else "embedding")
+            for i in range(self.depth if self.own_embedding else 1)
+        ]
         for i in range(self.depth):
-            make = block(self.heads, self.dropout, self.mlp_epsilon, self.dtype, name=f"block_{i}")
-            h = make(h, vectors[i if self.own_told else 0])
+            make = block(
+                heads=self.heads,
+                dropout=self.dropout,
+                mlp_epsilon=self.mlp_epsilon,
+                dtype=self.dtype,
+                name=f"block_{i}",
+            )
+            h = make(h, vectors[i if self.own_embedding else 0])
         # the answer in full precision, whatever came before
         dtype, out = full(self.dtype), channels if self.out_channels is None else self.out_channels
-        both = Dense(2 * self.width, zero=True, dtype=dtype, name="last_told")(vectors[0])[..., None, :]
+        both = dense(2 * self.width, zero=True, dtype=dtype, name="last_embedding")(vectors[0])[..., None, :]
         shift, scale = jnp.split(both, 2, -1)
-        h = LayerNorm(affine=False, dtype=dtype)(h) * (1 + scale) + shift
-        h = Dense(self.patch**2 * out, zero=True, dtype=dtype, name="last")(h)
+        h = layer_norm(affine=False, dtype=dtype)(h) * (1 + scale) + shift
+        h = dense(self.patch**2 * out, zero=True, dtype=dtype, name="last")(h)
         return from_patches(h, self.patch, grid)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,10 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array
 
-from jaxdiff.checks import require
-from jaxdiff.nets.convolution import convolve
+from jaxdiff.base.checks import require
+from jaxdiff.nets.winograd.convolution import convolve
 
+NoiseEmbedding = Callable[[Array, int], Array]  # (c_noise, width) -> [..., width]
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 silu = nn.silu
 
@@ -30,44 +31,49 @@ glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
 
 
+Rate = Annotated[float, "0 <= it < 1"]
+Positive = Annotated[float, "it > 0"]
+
+
 class Net(nn.Module):
     """A linen module that checks its fields and prints as the constructor call that makes it."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if field.init and field.name not in ("parent", "name"):
-                object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
+        for field in self._fields():
+            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
         super().__post_init__()
 
     def __repr__(self) -> str:
-        fields = [f for f in dataclasses.fields(self) if f.init and f.name not in ("parent", "name")]
-        given = [f"{f.name}={getattr(self, f.name)!r}" for f in fields if getattr(self, f.name) != f.default]
+        given = [f"{f.name}={getattr(self, f.name)!r}" for f in self._fields() if getattr(self, f.name) != f.default]
         return f"{type(self).__name__}({', '.join(given)})"
+
+    def _fields(self) -> list[dataclasses.Field]:
+        return [field for field in dataclasses.fields(self) if field.init and field.name not in ("parent", "name")]
 
     def training(self) -> bool:
         """Whether there is a key for dropout: without one nothing is random."""
         return self.has_rng("dropout")
 
 
-def _checked(name: str, value: Any) -> Any:
-    """What a field may be, by its kind and name; lists become tuples, so that the module has a hash."""
+def _checked(field: dataclasses.Field, value: Any) -> Any:
+    """What a field may be, by its type; lists become tuples, so that the module has a hash."""
+    name, kind = field.name, field.type
     if isinstance(value, list):
         value = tuple(value)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, int) and not isinstance(value, bool):
         require(value > 0, f"{name} > 0", value)
-    if name in ("dropout", "rate"):
+    if kind is Rate:
         require(0 <= value < 1, f"0 <= {name} < 1", value)
-    if name == "epsilon":
-        require(value > 0, "epsilon > 0", value)
-    if name == "embedding":
-        legal = value is None or (callable(value) and not isinstance(value, type))
+    if kind is Positive:
+        require(value > 0, f"{name} > 0", value)
+    if kind in (NoiseEmbedding, NoiseEmbedding | None):
+        legal = (value is None and kind != NoiseEmbedding) or (callable(value) and not isinstance(value, type))
         require(legal, "an embedding such as Positional() or GaussianFourier(), or None", value)
-    if name == "dtype":
-        known = get_args(Dtype)
+    if kind is Dtype:
         value = value if isinstance(value, str) else getattr(value, "__name__", value)
-        require(value in known, f"a dtype of {', '.join(known)}", value)
+        require(value in get_args(Dtype), f"a dtype of {', '.join(get_args(Dtype))}", value)
     return value
 
 
@@ -81,18 +87,9 @@ def along_channels(x: Array, vector: Array) -> Array:
     return lax.broadcast_in_dim(vector.astype(x.dtype), x.shape, (x.ndim - 1,))
 
 
-class Dense(Net):
+def dense(features: int, zero: bool = False, dtype: Dtype = "float32", name: str | None = None) -> nn.Dense:
     """x W + b; on an image a 1x1 convolution."""
-
-    features: int
-    zero: bool = False
-    dtype: Dtype = "float32"
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", zeros if self.zero else glorot, (x.shape[-1], self.features), jnp.float32)
-        y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
-        return y + along_channels(y, self.param("bias", zeros, (self.features,), jnp.float32))
+    return nn.Dense(features, dtype=dtype, kernel_init=zeros if zero else glorot, name=name)
 
 
 class Conv(Net):
@@ -125,7 +122,7 @@ class GroupNorm(Net):
     """
 
     groups: int | None = None
-    epsilon: float = 1e-6
+    epsilon: Positive = 1e-6
     dtype: Dtype = "float32"
 
     @nn.compact
@@ -154,22 +151,11 @@ def default_groups(channels: int) -> int:
     return max(g for g in range(1, 33) if channels % g == 0 and (channels >= 4 * g or g == 1))
 
 
-class LayerNorm(Net):
+def layer_norm(
+    epsilon: float = 1e-6, affine: bool = True, dtype: Dtype = "float32", name: str | None = None
+) -> nn.LayerNorm:
     """Mean 0 and deviation 1 over the channels of each token."""
-
-    epsilon: float = 1e-6
-    affine: bool = True
-    dtype: Dtype = "float32"
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        x = x - jnp.mean(x, -1, keepdims=True)
-        x = x * lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + self.epsilon)
-        if self.affine:
-            x = x * along_channels(x, self.param("scale", ones, x.shape[-1:], jnp.float32))
-            x = x + along_channels(x, self.param("bias", zeros, x.shape[-1:], jnp.float32))
-        return x.astype(self.dtype)
+    return nn.LayerNorm(epsilon, dtype, use_bias=affine, use_scale=affine, use_fast_variance=False, name=name)
 
 
 class Embed(Net):
@@ -193,16 +179,6 @@ class Embed(Net):
         )
         rows = jnp.take(table.astype(self.dtype), index, axis=0, mode="clip")
         return jnp.where(legal[..., None], rows, jnp.nan)
-
-
-class Dropout(Net):
-    """Zeroes numbers with probability `rate`, if there is a key for it, and scales up the others."""
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        return nn.Dropout(self.rate, deterministic=not self.training())(x) if self.rate else x
 
 
 def attend(q: Array, k: Array, v: Array, heads: int, mask: Array | None = None) -> Array:
@@ -277,8 +253,6 @@ def _weighted(parts: list[Array], taps: tuple[float, ...]) -> Array:
 
 # --- the noise level as a vector --------------------------------------------------------------------------------------
 
-Embedding = Callable[[Array, int], Array]
-
 
 @dataclass(frozen=True)
 class Positional:
@@ -294,10 +268,10 @@ class Positional:
     def __post_init__(self) -> None:
         require(self.period > 1 and self.shift in (0, 1), "period > 1 and shift 0 or 1", self)
 
-    def __call__(self, told: Array, width: int) -> Array:
+    def __call__(self, c_noise: Array, width: int) -> Array:
         half = width // 2
         frequencies = jnp.exp(-math.log(self.period) * jnp.arange(half) / max(half - self.shift, 1))
-        return _waves(told, frequencies, width, self.sine_first)
+        return _waves(c_noise, frequencies, width, self.sine_first)
 
 
 @dataclass(frozen=True)
@@ -310,15 +284,15 @@ class GaussianFourier:
     def __post_init__(self) -> None:
         require(self.scale > 0, "scale > 0", self)
 
-    def __call__(self, told: Array, width: int) -> Array:
+    def __call__(self, c_noise: Array, width: int) -> Array:
         # numpy's old generator never changes; a trained network must find its frequencies again
         turns = self.scale * np.random.RandomState(self.seed).standard_normal(width // 2)
-        return _waves(told, jnp.asarray(2 * np.pi * turns, jnp.float32), width, sine_first=True)
+        return _waves(c_noise, jnp.asarray(2 * np.pi * turns, jnp.float32), width, sine_first=True)
 
 
-def _waves(told: Array, frequencies: Array, width: int, sine_first: bool) -> Array:
+def _waves(c_noise: Array, frequencies: Array, width: int, sine_first: bool) -> Array:
     require(width % 2 == 0, "an even width for sines and cosines", width)
-    told = jnp.broadcast_to(told[..., None], (*told.shape, width // 2)).astype(jnp.float32)
-    angle = told * along_channels(told, frequencies)
+    c_noise = jnp.broadcast_to(c_noise[..., None], (*c_noise.shape, width // 2)).astype(jnp.float32)
+    angle = c_noise * along_channels(c_noise, frequencies)
     waves = (jnp.sin(angle), jnp.cos(angle))
     return jnp.concatenate(waves if sine_first else waves[::-1], -1)

@@ -6,17 +6,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxdiff.checks import require
+from jaxdiff.base.checks import require
 from jaxdiff.nets.blocks import Conditioning, divides, parted
-from jaxdiff.nets.layers import Conv, Dense, Dtype, Embedding, GroupNorm, Net, Positional, full, silu
+from jaxdiff.nets.layers import Conv, Dtype, GroupNorm, Net, NoiseEmbedding, Positional, dense, full, silu
 
 
 class MLP(Net):
-    """(x, told, label) -> an image of the size of x: linear layers and SiLU on all numbers of the image at once."""
+    """(x, c_noise, label) -> an image of the size of x: linear layers and SiLU on all numbers of the image at once."""
 
     widths: tuple[int, ...] = (512, 512, 512)
-    embedding: Embedding | None = Positional()
-    classes: int | None = None  # told one of the labels 0 .. classes - 1, or `classes`, which stands for none
+    noise_embedding: NoiseEmbedding | None = Positional()
+    classes: int | None = None  # it takes a label, one of 0 .. classes - 1, or `classes`, which stands for none
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
@@ -24,25 +24,25 @@ class MLP(Net):
         require(bool(self.widths) and min(self.widths) > 0, "widths > 0, one a layer", self.widths)
 
     @nn.compact
-    def __call__(self, x: Array, told: Array, condition: object = None) -> Array:
+    def __call__(self, x: Array, c_noise: Array, condition: object = None) -> Array:
         divides(1, x)
-        vector = _told(self, x, told, condition, 128)
+        vector = _embed(self, x, c_noise, condition, 128)
         h = x.reshape(*x.shape[:-3], -1)
         for i, width in enumerate(self.widths):
-            told_here = Dense(width, dtype=self.dtype, name=f"told_{i}")(vector)
-            h = silu(Dense(width, dtype=self.dtype, name=f"layer_{i}")(h) + told_here)
-        return Dense(math.prod(x.shape[-3:]), zero=True, dtype=full(self.dtype), name="last")(h).reshape(x.shape)
+            shift = dense(width, dtype=self.dtype, name=f"embedding_{i}")(vector)
+            h = silu(dense(width, dtype=self.dtype, name=f"layer_{i}")(h) + shift)
+        return dense(math.prod(x.shape[-3:]), zero=True, dtype=full(self.dtype), name="last")(h).reshape(x.shape)
 
 
 class SmallUNet(Net):
-    """(x, told, label) -> an image of the size of x, halved by strided convolutions, doubled back by transposed ones.
+    """(x, c_noise, label) -> an image of the size of x: halved by strided convolutions, doubled by transposed ones.
 
     On the way back each level also sees what it was on the way down.
     """
 
     widths: tuple[int, ...] = (32, 64, 128)  # channels of each level, of the bottleneck last
-    embedding: Embedding | None = Positional()
-    classes: int | None = None  # told one of the labels 0 .. classes - 1, or `classes`, which stands for none
+    noise_embedding: NoiseEmbedding | None = Positional()
+    classes: int | None = None  # it takes a label, one of 0 .. classes - 1, or `classes`, which stands for none
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
@@ -50,13 +50,13 @@ class SmallUNet(Net):
         require(bool(self.widths) and min(self.widths) > 0, "widths > 0, one a level", self.widths)
 
     @nn.compact
-    def __call__(self, x: Array, told: Array, condition: object = None) -> Array:
+    def __call__(self, x: Array, c_noise: Array, condition: object = None) -> Array:
         divides(2 ** (len(self.widths) - 1), x)
-        vector = _told(self, x, told, condition, 4 * self.widths[0])
+        vector = _embed(self, x, c_noise, condition, 4 * self.widths[0])
 
         def block(name, h, width, stride=1):
             h = Conv(width, stride=stride, dtype=self.dtype, name=name)(h)
-            h = h + Dense(width, dtype=self.dtype, name=f"{name}_told")(vector)[..., None, None, :]
+            h = h + dense(width, dtype=self.dtype, name=f"{name}_embedding")(vector)[..., None, None, :]
             return silu(GroupNorm(dtype=self.dtype, name=f"{name}_norm")(h))
 
         skips = [block("first", x, self.widths[0])]
@@ -64,7 +64,7 @@ class SmallUNet(Net):
             skips.append(block(f"down_{level}", skips[-1], width, stride=2))
         h = block("bottleneck", skips.pop(), self.widths[-1])
         for level, width in reversed(list(enumerate(self.widths[:-1], 1))):
-            h = doubled(Dense(4 * width, dtype=self.dtype, name=f"up_{level}")(h))
+            h = doubled(dense(4 * width, dtype=self.dtype, name=f"up_{level}")(h))
             h = block(f"up_{level}_block", jnp.concatenate([h, skips.pop()], -1), width)
         return Conv(x.shape[-1], zero=True, dtype=full(self.dtype), name="last")(h)
 
@@ -76,7 +76,14 @@ def doubled(x: Array) -> Array:
     return x.reshape(*lead, 2 * height, 2 * width, channels // 4)
 
 
-def _told(net: MLP | SmallUNet, x: Array, told: Array, condition: object, width: int) -> Array:
+def _embed(net: MLP | SmallUNet, x: Array, c_noise: Array, condition: object, width: int) -> Array:
     label, _ = parted(condition, net.classes is not None, text=False)
-    make = Conditioning(width, width, net.embedding, net.classes, dtype=net.dtype, name="told")
-    return make(jnp.broadcast_to(told, x.shape[:-3]), label)
+    make = Conditioning(
+        width=width,
+        noise_width=width,
+        noise_embedding=net.noise_embedding,
+        classes=net.classes,
+        dtype=net.dtype,
+        name="embedding",
+    )
+    return make(jnp.broadcast_to(c_noise, x.shape[:-3]), label)

@@ -9,9 +9,9 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxdiff.checks import require
+from jaxdiff.base.checks import require
 from jaxdiff.nets.blocks import Text
-from jaxdiff.nets.layers import Dense, Dropout, Dtype, Embed, LayerNorm, Net, attend
+from jaxdiff.nets.layers import Dtype, Embed, Net, Rate, attend, dense, layer_norm
 
 NOTHING, BEGIN, UNKNOWN, FIRST = 0, 1, 2, 3  # the first tokens of every vocabulary
 
@@ -86,31 +86,31 @@ class TransformerBlock(Net):
     """Attention to all tokens and a perceptron, each after a norm and added to its input."""
 
     heads: int
-    dropout: float = 0.0
+    dropout: Rate = 0.0
     dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, x: Array, mask: Array) -> Array:
-        width = x.shape[-1]
+        width, drop = x.shape[-1], nn.Dropout(self.dropout, deterministic=not self.training())
 
-        def dense(name, features=width, zero=False):
-            return Dense(features, zero, dtype=self.dtype, name=name)
+        def linear(name, features=width, zero=False):
+            return dense(features, zero, dtype=self.dtype, name=name)
 
-        h = LayerNorm(dtype=self.dtype, name="norm_0")(x)
-        h = attend(dense("q")(h), dense("k")(h), dense("v")(h), self.heads, mask)
-        x = x + Dropout(self.dropout)(dense("out", zero=True)(h))
-        h = nn.gelu(dense("mlp_0", 4 * width)(LayerNorm(dtype=self.dtype, name="norm_1")(x)))
-        return x + Dropout(self.dropout)(dense("mlp_1", zero=True)(h))
+        h = layer_norm(dtype=self.dtype, name="norm_0")(x)
+        h = attend(linear("q")(h), linear("k")(h), linear("v")(h), self.heads, mask)
+        x = x + drop(linear("out", zero=True)(h))
+        h = nn.gelu(linear("mlp_0", 4 * width)(layer_norm(dtype=self.dtype, name="norm_1")(x)))
+        return x + drop(linear("mlp_1", zero=True)(h))
 
 
 class TextEncoder(Net):
     """Tokens [..., length] -> Text. The pooled vector is that of BEGIN; a text of BEGIN alone is the null condition."""
 
-    count: int  # of tokens: Bytes().count, say
+    count: int | None = None  # of tokens: Bytes().count, say; by default that of the prompts' tokens
     width: int = 128
     depth: int = 2
     heads: int = 4
-    dropout: float = 0.0
+    dropout: Rate = 0.0
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
@@ -119,14 +119,15 @@ class TextEncoder(Net):
 
     @nn.compact
     def __call__(self, tokens: Array) -> Text:
+        require(self.count is not None, "the count of tokens, such as TextEncoder(Bytes().count)", self)
         tokens = jnp.asarray(tokens)
         mask = tokens != NOTHING
         place = self.param("place", nn.initializers.normal(0.02), (tokens.shape[-1], self.width), jnp.float32)
-        x = Embed(self.count, self.width, dtype=self.dtype, name="token")(tokens)
+        x = Embed(self.count or 0, self.width, dtype=self.dtype, name="token")(tokens)
         x = x + jnp.broadcast_to(place, x.shape).astype(x.dtype)
         for i in range(self.depth):
             x = TransformerBlock(self.heads, self.dropout, self.dtype, name=f"block_{i}")(x, mask)
-        x = LayerNorm(dtype=self.dtype, name="last_norm")(x)
+        x = layer_norm(dtype=self.dtype, name="last_norm")(x)
         return Text(x, mask, x[..., 0, :])
 
 
@@ -136,8 +137,8 @@ class Prompted(Net):
     network: nn.Module
     encoder: nn.Module
 
-    def __call__(self, x: Array, told: Array, condition: object) -> Array:
+    def __call__(self, x: Array, c_noise: Array, condition: object) -> Array:
         if isinstance(condition, tuple):
             label, tokens = condition
-            return self.network(x, told, (label, self.encoder(tokens)))
-        return self.network(x, told, self.encoder(condition))
+            return self.network(x, c_noise, (label, self.encoder(tokens)))
+        return self.network(x, c_noise, self.encoder(condition))

@@ -1,22 +1,25 @@
 """The UNet of the diffusion literature, DDPM's and its descendants', as one module and some of its values."""
 
 import math
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxdiff.checks import require
+from jaxdiff.base.checks import require
 from jaxdiff.nets.blocks import Attention, Conditioning, Resample, ResBlock, Text, divides, parted, scaled
 from jaxdiff.nets.layers import (
     Conv,
     Dtype,
-    Embedding,
     GaussianFourier,
     GroupNorm,
     Net,
+    NoiseEmbedding,
     Positional,
+    Positive,
+    Rate,
     downsample,
     full,
     silu,
@@ -38,11 +41,11 @@ class ContractingPath(Net):
     heads: int = 1
     head_channels: int | None = None  # if given, as many heads as there are such parts of the channels
     middle_attention: bool = True
-    dropout: float = 0.0
-    # what it is told
-    embedding: Embedding | None = Positional()
-    noise_width: int | None = None  # of the embedding; by default `channels`
-    told_width: int | None = None  # of the vector of all it is told; by default 4 `channels`
+    dropout: Rate = 0.0
+    # how noise level and condition come in
+    noise_embedding: NoiseEmbedding | None = Positional()
+    noise_width: int | None = None  # of the embedding of the noise level alone; by default `channels`
+    embedding_width: int | None = None  # by default 4 `channels`
     scale_shift: bool = False
     # how it resamples
     resample_in_block: bool = False
@@ -53,7 +56,7 @@ class ContractingPath(Net):
     skip_scale: float = 1.0
     # how it computes
     groups: int | None = None
-    epsilon: float = 1e-6
+    epsilon: Positive = 1e-6
     remat: bool = False  # compute each block again when its gradient is wanted, rather than keep what is inside
     dtype: Dtype = "float32"
 
@@ -72,19 +75,37 @@ class ContractingPath(Net):
         """The channels of each level."""
         return [round(self.channels * multiplier) for multiplier in self.multipliers]
 
-    def told(self, x: Array, told: Array, label: Any = None, text: Text | None = None, **labels: Any) -> Array:
-        """The vector of all it is told."""
+    def embed(self, x: Array, c_noise: Array, label: Any = None, text: Text | None = None, **labels: Any) -> Array:
+        """The embedding of noise level, label and text."""
         divides(2 ** (len(self.multipliers) - 1), x)
         noise_width = self.channels if self.noise_width is None else self.noise_width
-        width = 4 * self.channels if self.told_width is None else self.told_width
-        vector = Conditioning(width, noise_width, self.embedding, dtype=self.dtype, name="told", **labels)
-        return vector(jnp.broadcast_to(told, x.shape[:-3]), label, text)
+        width = 4 * self.channels if self.embedding_width is None else self.embedding_width
+        make = Conditioning(
+            width=width,
+            noise_width=noise_width,
+            noise_embedding=self.noise_embedding,
+            dtype=self.dtype,
+            name="embedding",
+            **labels,
+        )
+        return make(jnp.broadcast_to(c_noise, x.shape[:-3]), label, text)
 
-    def block(self, name: str, x: Array, told: Array, width: int, resample: Resample = None) -> Array:
+    def block(self, name: str, x: Array, embedding: Array, width: int, resample: Resample = None) -> Array:
         res_block = nn.remat(ResBlock) if self.remat else ResBlock
         project = self.project_resampled and resample is not None
-        make = (width, resample, self.taps, project, self.scale_shift, self.skip_scale, self.dropout)
-        return res_block(*make, self.groups, self.epsilon, self.dtype, name=name)(x, told)
+        return res_block(
+            features=width,
+            resample=resample,
+            taps=self.taps,
+            project=project,
+            scale_shift=self.scale_shift,
+            skip_scale=self.skip_scale,
+            dropout=self.dropout,
+            groups=self.groups,
+            epsilon=self.epsilon,
+            dtype=self.dtype,
+            name=name,
+        )(x, embedding)
 
     def heads_of(self, width: int) -> int:
         if self.head_channels is None:
@@ -95,29 +116,36 @@ class ContractingPath(Net):
     def attend(self, name: str, x: Array, text: Text | None) -> Array:
         """Attention to the pixels, then to the text."""
         attention = nn.remat(Attention) if self.remat else Attention
-        make = (self.heads_of(x.shape[-1]), self.skip_scale, self.groups, self.epsilon, self.dtype)
-        x = attention(*make, name=f"{name}_attention")(x)
-        return x if text is None else attention(*make, name=f"{name}_text")(x, text)
+        make = partial(
+            attention,
+            heads=self.heads_of(x.shape[-1]),
+            skip_scale=self.skip_scale,
+            groups=self.groups,
+            epsilon=self.epsilon,
+            dtype=self.dtype,
+        )
+        x = make(name=f"{name}_attention")(x)
+        return x if text is None else make(name=f"{name}_text")(x, text)
 
-    def descend(self, x: Array, told: Array, text: Text | None) -> list[Array]:
+    def descend(self, x: Array, embedding: Array, text: Text | None) -> list[Array]:
         """The image after each step of the way down."""
         image, x = x, Conv(self.channels, dtype=self.dtype, name="first")(x)
         skips = [x]
         for level, width in enumerate(self.widths):
             if level > 0:
-                x, image = self.halved(level, x, image, told)
+                x, image = self.halved(level, x, image, embedding)
                 skips.append(x)
             for i in range(self.blocks):
-                x = self.block(f"down_{level}_{i}", x, told, width)
+                x = self.block(f"down_{level}_{i}", x, embedding, width)
                 if level in self.attention:
                     x = self.attend(f"down_{level}_{i}", x, text)
                 skips.append(x)
         return skips
 
-    def halved(self, level: int, x: Array, image: Array, told: Array) -> tuple[Array, Array]:
+    def halved(self, level: int, x: Array, image: Array, embedding: Array) -> tuple[Array, Array]:
         width = x.shape[-1]
         if self.resample_in_block:
-            x = self.block(f"down_{level}", x, told, width, "down")
+            x = self.block(f"down_{level}", x, embedding, width, "down")
         else:
             x = Conv(width, 2, self.down_padding, dtype=self.dtype, name=f"down_{level}")(x)
         if self.residual_input:
@@ -128,23 +156,23 @@ class ContractingPath(Net):
             x = image = scaled(x + image, math.sqrt(0.5))
         return x, image
 
-    def middle(self, x: Array, told: Array, text: Text | None) -> Array:
-        x = self.block("middle_0", x, told, self.widths[-1])
+    def middle(self, x: Array, embedding: Array, text: Text | None) -> Array:
+        x = self.block("middle_0", x, embedding, self.widths[-1])
         if self.middle_attention:
             x = self.attend("middle", x, text)
-        return self.block("middle_1", x, told, self.widths[-1])
+        return self.block("middle_1", x, embedding, self.widths[-1])
 
 
 class UNet(ContractingPath):
-    """(x, told, condition) -> an image of the size of x: down, across, and up beside what was seen on the way down.
+    """(x, c_noise, condition) -> an image of the size of x: down, across, and up beside what was seen on the way down.
 
-    x is [..., height, width, channels], `told` a number for each, `condition` a label, a text, or both in a tuple.
+    x is [..., height, width, channels], `c_noise` a number for each, `condition` a label, a text, or both in a tuple.
     """
 
     out_channels: int | None = None  # by default those of the image
-    classes: int | None = None  # told one of the labels 0 .. classes - 1,
+    classes: int | None = None  # it takes a label, one of 0 .. classes - 1,
     null_label: bool = True  # or the label `classes`, which stands for none
-    text: bool = False  # told a text: attention to its sequence, and its pooled vector if there is one
+    text: bool = False  # it takes a text: attention to its sequence, and its pooled vector if there is one
     attend_last: bool = False  # on the way up, attention after the last block of a level only
 
     def __post_init__(self) -> None:
@@ -153,10 +181,10 @@ class UNet(ContractingPath):
         require(looks or not self.text, "attention at some level, to see the text", self.attention)
 
     @nn.compact
-    def __call__(self, x: Array, told: Array, condition: object = None) -> Array:
+    def __call__(self, x: Array, c_noise: Array, condition: object = None) -> Array:
         out = x.shape[-1] if self.out_channels is None else self.out_channels
         label, text = parted(condition, self.classes is not None, self.text)
-        vector = self.told(x, told, label, text, classes=self.classes, null_label=self.null_label)
+        vector = self.embed(x, c_noise, label, text, classes=self.classes, null_label=self.null_label)
         skips = self.descend(x, vector, text)
         h = self.middle(skips[-1], vector, text)
         for level, width in reversed(list(enumerate(self.widths))):
@@ -170,10 +198,10 @@ class UNet(ContractingPath):
         h = silu(GroupNorm(self.groups, self.epsilon, full(self.dtype), name="last_norm")(h))
         return Conv(out, zero=True, dtype=full(self.dtype), name="last")(h)
 
-    def doubled(self, level: int, x: Array, told: Array) -> Array:
+    def doubled(self, level: int, x: Array, embedding: Array) -> Array:
         width = x.shape[-1]
         if self.resample_in_block:
-            return self.block(f"up_{level}", x, told, width, "up")
+            return self.block(f"up_{level}", x, embedding, width, "up")
         return Conv(width, dtype=self.dtype, name=f"up_{level}")(upsample(x))
 
 
@@ -190,7 +218,9 @@ DDPMPP = UNet(
     project_resampled=True,
     skip_scale=math.sqrt(0.5),
 )
-NCSNPP = DDPMPP.clone(embedding=GaussianFourier(), noise_width=256, taps=(1.0, 3.0, 3.0, 1.0), residual_input=True)
+NCSNPP = DDPMPP.clone(
+    noise_embedding=GaussianFourier(), noise_width=256, taps=(1.0, 3.0, 3.0, 1.0), residual_input=True
+)
 
 # Dhariwal & Nichol 2021, for ImageNet at 64x64 and 128x128
 ADM_64 = UNet(
@@ -200,7 +230,7 @@ ADM_64 = UNet(
     attention=(1, 2, 3),
     head_channels=64,
     dropout=0.1,
-    embedding=Positional(shift=0, sine_first=False),
+    noise_embedding=Positional(shift=0, sine_first=False),
     scale_shift=True,
     classes=1000,
     resample_in_block=True,
@@ -212,7 +242,7 @@ ADM_128 = ADM_64.clone(
 
 # the small score network of VE tutorials, for 28x28
 SCORE = UNet(
-    channels=32, multipliers=(1, 2, 4), blocks=1, attention=(), embedding=GaussianFourier(30.0), noise_width=256
+    channels=32, multipliers=(1, 2, 4), blocks=1, attention=(), noise_embedding=GaussianFourier(30.0), noise_width=256
 )
 
 # digits of 28x28, with labels

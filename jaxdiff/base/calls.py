@@ -1,0 +1,75 @@
+"""Classes and functions written as text: "DDIM", "ddim(eta=0.5)", "mine.py:EulerAncestral(eta=0.5)"."""
+
+import ast
+import math
+import re
+from collections.abc import Mapping
+from types import FunctionType, ModuleType
+from typing import Any
+
+from jaxdiff.base.annotations import fields_of
+from jaxdiff.base.code import module
+from jaxdiff.base.tree import check, did_you_mean, error_at, home, is_config_class, make, require_part
+
+_OWN = re.compile(r"(?P<source>[^()]+):(?P<call>[^:()/\\]+(\(.*\))?)", re.DOTALL)
+
+
+def choices_of(beside: ModuleType) -> dict[str, Any]:
+    """What a module offers to configs: its public classes of config values, and its functions."""
+    named = {name: value for name, value in vars(beside).items() if not name.startswith("_")}
+    values = {name: v for name, v in named.items() if is_config_class(v) or isinstance(v, FunctionType)}
+    return {name: v for name, v in values.items() if home(v) == beside.__name__}
+
+
+def construct(text: str, choices: Mapping[str, Any], path: str) -> Any:
+    """What the text makes of the choices, whose names may be in any case and without underscores.
+
+    A function is itself; a class is called, with the fields that are given. `file.py:Name` is of the user's own file.
+    """
+    own = _OWN.fullmatch(text)
+    if own is not None:
+        text, beside = own["call"], module(own["source"])
+        choices = {**choices, **choices_of(beside)}
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        tree = None
+    if isinstance(tree, ast.Call):
+        return _called(tree, choices, path)
+    return _named(tree.id if isinstance(tree, ast.Name) else text, choices, path, {})
+
+
+def _called(call: ast.Call, choices: Mapping[str, Any], path: str) -> Any:
+    name = call.func.id if isinstance(call.func, ast.Name) else ast.unparse(call.func)
+    if call.args or any(keyword.arg is None for keyword in call.keywords):
+        raise error_at(path, f"{name} takes its fields by name, such as {name}(field=value)")
+    given = {str(keyword.arg): _argument(keyword.value, choices, path) for keyword in call.keywords}
+    return _named(name, choices, path, given)
+
+
+def _argument(node: ast.expr, choices: Mapping[str, Any], path: str) -> Any:
+    if isinstance(node, ast.Call):
+        return _called(node, choices, path)
+    if isinstance(node, ast.Name):
+        return math.inf if node.id == "inf" else _named(node.id, choices, path, {})
+    try:
+        return check(ast.literal_eval(node))  # with tuples for lists
+    except (ValueError, TypeError):
+        raise error_at(path, f"{ast.unparse(node)} is neither a number, a string, a tuple nor a name") from None
+
+
+def _named(name: str, choices: Mapping[str, Any], path: str, fields: dict[str, Any]) -> Any:
+    known = {_plain(each): value for each, value in choices.items()}
+    if _plain(name) not in known:
+        near = did_you_mean(name, choices)
+        raise ValueError(f'{path} must be one of {", ".join(choices)}, got "{name[:100]}"{near}')
+    found = known[_plain(name)]
+    if not isinstance(found, type):
+        return found
+    for field in fields:
+        require_part(field, fields_of(found), found.__name__)
+    return make(found, fields, path)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()

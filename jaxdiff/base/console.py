@@ -1,0 +1,18 @@
+"""What is said to whoever started the command, on stderr."""
+
+import sys
+
+from jaxdiff.base.devices import is_first
+
+
+def gigabytes(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
+
+
+def say(text: str) -> None:
+    if is_first():
+        print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    say(f"warning: {text}")

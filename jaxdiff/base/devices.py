@@ -1,0 +1,63 @@
+"""The one place that knows of devices."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "data"
+EVERYWHERE, DIVIDED = PartitionSpec(), PartitionSpec(AXIS)
+
+
+class Devices:
+    """Devices among which the leading axis of a batch is divided."""
+
+    def __init__(self, devices: Sequence[jax.Device] | None = None):
+        self.devices = tuple(jax.local_devices() if devices is None else devices)
+        if not self.devices:
+            raise ValueError("devices must be at least one, or None for all of this machine")
+        self.mesh = Mesh(np.array(self.devices), (AXIS,))
+
+    def round_up(self, size: int) -> int:
+        """The least batch of at least this size that the devices divide."""
+        return -(-size // len(self.devices)) * len(self.devices)
+
+    def shard(self, batch: Any) -> Any:
+        """Each device gets its share of the leading axis."""
+        return jax.device_put(batch, NamedSharding(self.mesh, DIVIDED))
+
+    def replicate(self, tree: Any) -> Any:
+        """Each device gets a copy; nothing moves if it has one."""
+        return jax.device_put(tree, NamedSharding(self.mesh, EVERYWHERE))
+
+
+# --- training on any number of devices ------------------------------------------------------------------------------
+
+
+def gathered(tree: Any) -> Any:
+    """The whole of each array on this process, as numpy has it."""
+    if jax.process_count() == 1:
+        return jax.tree.map(np.asarray, tree)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def agreed(yes: bool) -> bool:
+    """Whether any of the processes says yes."""
+    if jax.process_count() == 1:
+        return yes
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(jnp.asarray(yes))))
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files and talks."""
+    return jax.process_index() == 0
+
+
+# --- what a process sets before JAX does anything -------------------------------------------------------------------

@@ -1,0 +1,61 @@
+"""What a process sets before JAX does anything: memory, compiled programs, logging, several processes."""
+
+import ctypes
+import importlib.util
+import logging
+import os
+import sys
+
+import jax
+
+from jaxdiff.base import files
+
+
+def prepare(distributed: bool = False) -> None:
+    """A process that trains or samples: on a CPU it keeps its memory, and compiled programs are kept on the disk."""
+    platforms = os.environ.get("JAX_PLATFORMS")
+    if platforms == "cpu" or not (platforms or _accelerators()):
+        keep_memory()
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        jax.config.update("jax_compilation_cache_dir", str(files.cache_folder() / "programs"))
+    _quieten()
+    if distributed:
+        count, number = _number("JAX_NUM_PROCESSES"), _number("JAX_PROCESS_ID")  # JAX itself reads the address only
+        jax.distributed.initialize(num_processes=count, process_id=number)
+
+
+def _quieten() -> None:
+    """An error in a checkpoint is raised and becomes one line; Orbax's threads would each print theirs as well."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    usual = sys.unraisablehook
+    sys.unraisablehook = lambda what: None if "Event loop is closed" in str(what.exc_value) else usual(what)
+
+
+def _number(name: str) -> int | None:
+    """The number in an environment variable."""
+    text = os.environ.get(name)
+    if text is not None and not text.isdecimal():
+        raise ValueError(f"{name} must be a whole number, got {text!r}")
+    return None if text is None else int(text)
+
+
+def _accelerators() -> bool:
+    """Whether JAX will find a GPU or TPU, without asking it."""
+    return any(
+        importlib.util.find_spec(name)
+        for name in ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin", "libtpu")
+    )
+
+
+def keep_memory() -> None:
+    """What this process frees stays its own, for the next step. To be called before JAX does anything.
+
+    On a CPU, XLA allocates the workspace of each call anew. glibc would get it from the system page by page each time,
+    which takes a sixth of a training step; it keeps memory for the main thread only, so that one must do the work.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: which never shrinks
+        jax.config.update("jax_cpu_enable_async_dispatch", False)

@@ -1,0 +1,88 @@
+"""Fields changed from the command line: model.sampler.eta=0.5."""
+
+import ast
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from types import FunctionType
+from typing import Any
+
+from jaxdiff.base.annotations import accepts, hints_of, is_object, items_of, options_of
+from jaxdiff.base.calls import choices_of, construct
+from jaxdiff.base.tree import below, check, fit, home, is_config_class, make, parts_of, require_part
+
+
+def override(value: Any, assignment: str) -> Any:
+    """The config with one field changed: "model.sampler.eta=0.5". The value is written as in Python."""
+    path, equals, text = (part.strip() for part in assignment.partition("="))
+    if not equals or not all(path.split(".")):
+        raise ValueError(f"an override has the form field.subfield=value, got {assignment!r}")
+    return _overridden(value, Any, path.split("."), 0, text)
+
+
+def overrides(value: Any, assignments: Sequence[str]) -> Any:
+    """The config with some fields changed; one that is legal only after another may stand before it."""
+    left = list(assignments)
+    while left:
+        refused: list[tuple[str, ValueError]] = []
+        for assignment in left:
+            try:
+                value = override(value, assignment)
+            except ValueError as error:
+                refused.append((assignment, error))
+        if len(refused) == len(left):
+            raise refused[0][1]
+        left = [assignment for assignment, _ in refused]
+    return value
+
+
+def _overridden(value: Any, hint: Any, names: list[str], depth: int, text: str) -> Any:
+    """With the part below it changed that `names` leads to; `value` itself is what names[:depth] lead to."""
+    if depth == len(names):
+        return _parsed(text, hint, value, ".".join(names))
+    parts, name = parts_of(value), names[depth]
+    require_part(name, parts, ".".join(names[:depth]))
+    hints = hints_of(type(value)) if is_object(value) else dict(zip(parts, items_of(hint, len(parts)), strict=False))
+    parts[name] = _overridden(parts[name], hints[name], names, depth + 1, text)
+    path = ".".join(names[:depth])
+    return make(type(value), parts, path, ".".join(names)) if is_object(value) else tuple(parts.values())
+
+
+def _parsed(text: str, hint: Any, value: Any, path: str) -> Any:
+    """The text as what a field takes that holds `value` now: a literal, or something that stands beside the value."""
+    literal, choices = _literal(text), _choices(value, hint)
+    plain = accepts(hint, literal) and not (is_object(value) and hint in (Any, object))
+    if plain and not (choices and isinstance(literal, str)):
+        return text if accepts(hint, text) and not accepts(hint, literal) else fit(hint, literal, path)
+    if not choices:
+        return text if accepts(hint, text) else fit(hint, literal, path)
+    own = [below(path, name) for name in parts_of(value)]
+    try:
+        return fit(hint, construct(text, choices, path), path)
+    except ValueError as error:
+        further = f"; or set {', '.join(own)}" if own else ""
+        raise ValueError(f"{error}{further}") from None
+
+
+def _choices(value: Any, hint: Any) -> dict[str, Any]:
+    """What stands beside the present value, or where the annotation comes from: predictions.velocity, samplers.DDPM."""
+    named = value if isinstance(value, FunctionType) else type(value) if is_object(value) else None
+    sources = [each for each in (named, *options_of(hint)) if is_config_class(each) or isinstance(each, FunctionType)]
+    homes = dict.fromkeys(home(each) for each in sources)
+    return {name: v for each in homes for name, v in choices_of(sys.modules[each]).items()}
+
+
+_WORDS = {"true": True, "false": False, "none": None, "inf": math.inf, "-inf": -math.inf}
+
+
+def _literal(text: str) -> Any:
+    """A number, a word such as true, a string in quotes or a tuple of these; or else the text itself."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python, about what looks odd in a program
+            return check(ast.literal_eval(text))  # with tuples for lists
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text

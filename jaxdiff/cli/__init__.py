@@ -1,0 +1,1 @@
+"""What the commands do. Their options import nothing heavy, so that --help answers at once."""

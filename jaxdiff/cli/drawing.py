@@ -1,0 +1,144 @@
+"""The images of one call as they come: each batch goes to all outputs, and the first ones into a picture."""
+
+import contextlib
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxdiff.base import pictures
+from jaxdiff.cli import output
+from jaxdiff.cli.command import MEMORY
+from jaxdiff.cli.plan import IN_PICTURE, Plan
+from jaxdiff.core.sampling import Progress
+
+AT_A_TIME = 64  # images of up to 128x128
+FRAMES, FOLLOWED = 24, 8  # of a trajectory, and of how many images
+
+
+class Drawing:
+    """The images of one call: each batch goes to all outputs, and the first ones into a picture."""
+
+    def __init__(self, plan: Plan, outputs: list[output.Output]) -> None:
+        self.plan, self.numbers, self.outputs = plan, plan.numbers, outputs
+        larger = max(int(np.prod(plan.model.image_shape[:2])) / 128**2, 1.0)
+        self.size = min(plan.batch_size or max(int(AT_A_TIME / larger), 1), plan.count)
+        self.halves = plan.batch_size is None
+        self.in_picture = max(int(IN_PICTURE / larger), 1)
+        self.follows = plan.places.trajectory
+        self.done = min((each.done for each in outputs), default=0)
+        self.kept = [outputs[0].read(0, min(self.done, self.in_picture))] if self.done else []
+        self.frames: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def run(self) -> bool:
+        """Whether all are drawn: Ctrl-C keeps what is finished."""
+        if self.done:
+            print(f"{self.done:,} of them are there already", file=sys.stderr)
+            if self.follows:
+                print("their way is not seen again: --trajectory needs a call that begins", file=sys.stderr)
+        begin, before = time.perf_counter(), self.done
+        self.bar = tqdm(total=len(self.numbers), initial=before, unit=" images", disable=None, dynamic_ncols=True)
+        with self.bar, warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt):
+            warnings.filterwarnings("ignore", "some images are not finite")  # this says it better
+            for indices, x in self._batches():
+                finite = np.isfinite(x).all((1, 2, 3))
+                if not finite.all():
+                    what = f"image {indices[~finite][0]} is not finite"
+                    raise ValueError(f"{what}: take more --steps or --max_steps, less guidance, or another --sampler")
+                self._take(indices, pictures.to_uint8(x))
+        seconds = time.perf_counter() - begin
+        print(f"{(self.done - before) / seconds:.3g} images/s, {seconds:.1f} s with compiling", file=sys.stderr)
+        return self.done == len(self.numbers)
+
+    def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """A thousand or so at a time, since each call holds the conditions of its images; fewer if memory runs out."""
+        while self.done < len(self.numbers):
+            steps = len(self.plan.times) - 1
+            try:
+                yield from self.plan.model.batches(
+                    self.numbers[self.done : self.done + self.size * max(IN_PICTURE // self.size, 1)],
+                    batch_size=self.size,
+                    callback=self._seen,
+                    every=max(steps // FRAMES, 1),
+                    **self.plan.options(),
+                )
+            except (RuntimeError, MemoryError) as error:
+                short = MEMORY in str(error) or isinstance(error, MemoryError)
+                if not short or not self.halves or self.size == 1:
+                    raise
+                self.size //= 2
+                if not self.done:
+                    self.frames.clear()
+                print(f"too little memory: going on with {self.size} images at a time", file=sys.stderr)
+
+    def _take(self, indices: np.ndarray, batch: np.ndarray) -> None:
+        labels = self.plan.labels_of(indices)
+        for each in self.outputs:
+            new = slice(each.done - self.done, None)  # of several, one may have got further before
+            if each.done < self.done + len(batch):
+                each.write(batch[new], None if labels is None else labels[new])
+        if self.done < self.in_picture:
+            self.kept.append(batch)
+        self.done += len(batch)
+        self.bar.update(self.done - self.bar.n)
+
+    def _seen(self, progress: Progress) -> None:
+        """Moves the bar; keeps frames of the first images if their way is to be shown."""
+        share = progress.step / progress.steps
+        self.bar.update(self.done + int(share * len(progress.indices)) - self.bar.n)
+        if self.follows and progress.indices[0] == self.numbers[0]:
+            point = self.plan.model.system.process.at(self.plan.times[progress.step])
+            size = max(1.0, float(np.hypot(point.alpha, point.sigma)))  # exploding noise would be all black and white
+            self.frames.append((progress.images[:FOLLOWED] / size, progress.expected[:FOLLOWED]))
+
+    # --- pictures ---------------------------------------------------------------------------------------------------
+
+    def picture(self) -> np.ndarray:
+        """A row for each label or prompt and given image, which stands first; of one alone a square."""
+        tiles, texts, edit = np.concatenate(self.kept)[: self.in_picture], self.plan.texts, self.plan.edit
+        given = None if edit is None or edit.shown is None else pictures.to_uint8(edit.shown)
+        if self.plan.in_order:  # images from one to another are a row
+            return in_rows(tiles, texts, max(len(texts), 1), self.numbers[0], wraps=False)
+        return in_rows(tiles, texts, self.plan.period, self.numbers[0], given)
+
+    def trajectory(self) -> tuple[Path, Path]:
+        """A strip and a GIF, of x_t and of the clean image expected."""
+        path = self.plan.places.picture
+        pairs = [[pictures.to_uint8(self.plan.model.decoded(x)) for x in pair] for pair in self.frames]
+        strip, film = (path.with_name(f"{path.stem}_trajectory{end}") for end in (".png", ".gif"))
+        chosen = pairs[:: -(-len(pairs) // 12)]
+        chosen = chosen if chosen[-1] is pairs[-1] else [*chosen, pairs[-1]]
+        followed = range(min(4, len(pairs[0][0])))
+        rows = [pair[kind][i] for i in followed for kind in (0, 1) for pair in chosen]
+        labels = ["x_t", "expected"] * len(followed)
+        pictures.save(strip, pictures.sheet(np.stack(rows), columns=len(chosen), labels=labels))
+        output.gif(film, [pictures.sheet(np.concatenate(pair), columns=len(pair[0])) for pair in pairs])
+        return strip, film
+
+
+def in_rows(
+    tiles: np.ndarray,
+    texts: list[str],
+    count: int,
+    first: int = 0,
+    given: np.ndarray | None = None,
+    wraps: bool = True,
+) -> np.ndarray:
+    """`count` rows that take turns, as the texts and the given images do, which stand before them; a single one wraps.
+
+    `first` is the number of the first image.
+    """
+    rows = [list(tiles[(row - first) % count :: count]) for row in range(count)]
+    labels = [texts[i % len(texts)] for i in range(count)] if texts else None
+    if given is not None:
+        rows = [[given[i % len(given)], *row] if row else [] for i, row in enumerate(rows)]
+    if count == 1 and wraps:
+        return pictures.sheet(np.stack(rows[0]), title=texts[0] if texts else None)
+    columns, white = max(map(len, rows)), np.full_like(tiles[0], 255)
+    filled = [tile for row in rows if row for tile in (*row, *[white] * (columns - len(row)))]
+    labels = None if labels is None else [label for label, row in zip(labels, rows, strict=True) if row]
+    return pictures.sheet(np.stack(filled), columns=columns, labels=labels)

@@ -1,0 +1,195 @@
+"""From the options of sample.py to a plan: which model, which conditions, how they are sampled, and where images go."""
+
+import hashlib
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdiff.base import code
+from jaxdiff.cli.given import Inputs, edit_of, given_images, known_of, parsed_labels
+from jaxdiff.cli.how import guidance_of, sampler_of, steps_of
+from jaxdiff.cli.which import model_of
+from jaxdiff.core import samplers
+from jaxdiff.core.arguments import check_parts
+from jaxdiff.core.grids import Grid
+from jaxdiff.core.samplers import Sampler
+from jaxdiff.models.edit import Edit
+from jaxdiff.models.loading import load_classifier
+from jaxdiff.models.model import Classifier, Model
+
+IN_PICTURE = 1000  # images of up to 128x128; what is beyond is not in it
+CHANGES = ("strength", "invert", "was", "outpaint", "upscale", "colorize", "interpolate")  # what tells edits apart
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where images go."""
+
+    picture: Path
+    npz: Path | None = None
+    singles: Path | None = None
+    trajectory: bool = False
+    opens: bool = False
+
+
+@dataclass(frozen=True)
+class Outpainting:
+    """Images to go on painting beyond their borders."""
+
+    images: np.ndarray
+    sides: tuple[int, ...]  # pixels to the left, top, right and bottom
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All that is to be drawn, and how."""
+
+    model: Model
+    classifier: Classifier | None
+    sampler: Sampler
+    grid: Grid | None
+    steps: int | None
+    guidance: dict[str, Any]
+    labels: list[int | str] | None
+    prompts: list[str] | None
+    conditions: Any  # of the images, in turn
+    texts: list[str]  # and what each of these says
+    seed: int
+    first: int
+    count: int
+    batch_size: int | None
+    places: Places
+    about_edit: str  # what tells this edit from others
+    edit: Edit | None = None
+    outpainting: Outpainting | None = None
+    in_order: bool = False  # images go from one to another, and so are a row
+
+    @property
+    def period(self) -> int:
+        """After how many images conditions and given images come again."""
+        return max(len(self.texts), 1 if self.edit is None else len(self.edit))
+
+    @property
+    def times(self) -> np.ndarray:
+        return np.asarray(self.model.times(self.steps, self.grid, 1.0 if self.edit is None else self.edit.strength))
+
+    @property
+    def numbers(self) -> range:
+        """Of the images."""
+        return range(self.first, self.first + self.count)
+
+    def labels_of(self, numbers: np.ndarray) -> np.ndarray | None:
+        """The labels of these images, if labels are their conditions."""
+        labels = None if self.conditions is None else np.asarray(self.conditions)
+        return labels[numbers % len(labels)] if labels is not None and labels.ndim == 1 else None
+
+    def how(self) -> str:
+        """The sampler, its steps, the guidance and the seed, in words."""
+        scale = self.guidance["guidance_scale"]
+        scale = self.model.system.guidance_scale if scale is None else scale
+        by = "" if self.classifier is None else f" by {self.classifier.name}"
+        guided = f", guidance_scale={scale:g}{by}" if self.texts else ""
+        return f"{self.sampler}, {len(self.times) - 1} steps{guided}, seed {self.seed}"
+
+    def options(self) -> dict[str, Any]:
+        """What `Model.batches` is to be called with."""
+        names = ("labels", "prompts", "edit", "seed", "steps", "sampler", "grid", "classifier")
+        return {name: getattr(self, name) for name in names} | self.guidance
+
+
+def planned(o: Namespace) -> Plan:
+    """Refuses what cannot be, before anything is written."""
+    if o.sampler is not None:
+        sampler_of(o, samplers.DDPM())  # refused at once, not after the model is loaded
+    modules = [code.module(source) for source in o.code or ()]
+    model = model_of(o, modules)
+    classifier = None if o.classifier is None else load_classifier(o.classifier, code=modules)
+    labels, prompts, scale = conditions_of(o, model, classifier)
+    conditions, texts = (None, []) if scale == 0 and unsaid(o) else model.choices(labels, prompts, classifier)
+    guidance = guidance_of(o, model, scale, bool(texts))
+    denoiser = model.denoiser(classifier=classifier, **guidance)
+    sampler = sampler_of(o, model.system.sampler)
+    steps, grid = steps_of(o, model.system.grid, sampler)
+    edit = edit_of(Inputs(model, sampler, grid, steps, texts, o.seed or 0), o)
+    outpainting = outpainting_of(o, model)
+    plan = Plan(
+        model=model,
+        classifier=classifier,
+        sampler=sampler,
+        grid=grid,
+        steps=steps,
+        guidance=guidance,
+        labels=labels,
+        prompts=prompts,
+        conditions=conditions,
+        texts=texts,
+        seed=o.seed or 0,
+        first=o.first or 0,
+        count=count_of(o, model, len(texts), edit, outpainting),
+        batch_size=o.batch_size,
+        places=places_of(o),
+        about_edit=about_edit(o),
+        edit=edit,
+        outpainting=outpainting,
+        in_order=o.interpolate is not None,
+    )
+    check_parts(denoiser, model.system.process, sampler, plan.times)
+    if plan.first + plan.count > 2**32:
+        raise ValueError(f"images are numbered below 2^32, got {plan.count} from --first {plan.first} on")
+    return plan
+
+
+def conditions_of(o: Namespace, model: Model, classifier: Classifier | None) -> tuple[Any, Any, float | None]:
+    """Labels, prompts and the guidance scale, where they are given."""
+    if unsaid(o) and model.system.condition is not None:  # the condition under which the two images were inverted
+        was = known_of(o, model)
+        return was.get("labels"), was.get("prompts"), 1.0 if was else 0.0
+    labels = None if o.labels is None else parsed_labels(o.labels, model.knows(classifier)[1])
+    return labels, o.prompt, o.guidance_scale
+
+
+def unsaid(o: Namespace) -> bool:
+    """Whether two images are interpolated, and nothing is said of what is between."""
+    return o.interpolate is not None and o.init is not None and o.labels is o.prompt is o.guidance_scale is None
+
+
+def count_of(o: Namespace, model: Model, texts: int, edit: Edit | None, outpainting: Outpainting | None) -> int:
+    """How many images: so many of each condition and given image, or in all."""
+    period = max(texts, 1 if edit is None else len(edit))
+    if outpainting is not None:
+        return o.num or period * (o.per_label or 1) * len(outpainting.images)
+    if o.interpolate is not None:
+        return period
+    if o.num is not None:
+        return o.num
+    if o.per_label is not None:
+        return o.per_label * period
+    if edit is not None:
+        return period * (1 if edit.noise is not None else 5)
+    shown = model.system.shown
+    return max(round(shown / period), 1) * period if period <= IN_PICTURE // 10 else shown
+
+
+def outpainting_of(o: Namespace, model: Model) -> Outpainting | None:
+    if o.outpaint is None:
+        return None
+    sides = o.outpaint.split(",")
+    legal = len(sides) == 4 and all(side.strip().isdecimal() and int(side) < 2**12 for side in sides)
+    if not legal or not any(map(int, sides)):
+        raise ValueError(
+            f"--outpaint takes pixels to the left, top, right and bottom, such as 0,0,28,0: got {o.outpaint!r}"
+        )
+    return Outpainting(given_images(o.init, model.image_shape, o.resize), tuple(map(int, sides)))
+
+
+def places_of(o: Namespace) -> Places:
+    folder = (o.workdir or Path()) if o.out is None else Path()
+    return Places(o.out or folder / "samples.png", o.npz, o.singles, o.trajectory, o.open)
+
+
+def about_edit(o: Namespace) -> str:
+    given = b"".join(path.read_bytes() for path in (*(o.init or ()), *(o.mask or ())))
+    return repr({name: getattr(o, name) for name in CHANGES}) + hashlib.sha256(given).hexdigest()

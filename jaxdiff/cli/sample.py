@@ -1,0 +1,146 @@
+"""What sample.py does: draws what is planned, and puts it where it should go."""
+
+import contextlib
+import hashlib
+import os
+import sys
+import webbrowser
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxdiff.base import pictures
+from jaxdiff.cli import output
+from jaxdiff.cli.drawing import Drawing, in_rows
+from jaxdiff.cli.plan import Plan, planned
+from jaxdiff.cli.which import newest
+from jaxdiff.models import editing
+from jaxdiff.models.export import export
+from jaxdiff.training.checkpoint import fingerprint
+
+
+def draw(o: Namespace) -> int:
+    """Draws as the options say; the exit code."""
+    if o.from_diffusers is None and o.workdir is None:
+        o.workdir = newest(Path("runs"))
+    check_places(o)
+    plan = planned(o)
+    if o.export is not None:
+        return exported(plan, o.export)
+    return drawn(plan) if plan.outpainting is None else outpainted(plan)
+
+
+def check_places(o: Namespace) -> None:
+    """Refuses places where nothing could be written, before anything is computed."""
+    path = (o.workdir or Path()) / "samples.png" if o.out is None else o.out
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"--out must end in .png, got {path}: --npz and --singles write other forms")
+    if o.npz is not None and (o.npz.suffix.lower() != ".npz" or o.npz.exists()):
+        raise ValueError(f"--npz must name a new file that ends in .npz, got {o.npz}")
+    folder = next(each for each in path.absolute().parents if each.exists())
+    if o.export is None and (path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK)):
+        raise ValueError(f"{path} cannot be written: give another --out")
+
+
+def drawn(plan: Plan) -> int:
+    """Images by their numbers; the exit code."""
+    with contextlib.ExitStack() as closing:
+        outputs = [closing.enter_context(contextlib.closing(each)) for each in opened(plan)]
+        print(f"{plan.count:,} images of {plan.model.name}: {plan.how()}", file=sys.stderr)
+        drawing = Drawing(plan, outputs)
+        whole = drawing.run()
+        if drawing.kept:
+            show(plan, drawing.picture())
+        if drawing.frames:
+            print(*drawing.trajectory(), sep="\n")
+        if whole:
+            for each, place in zip(outputs, filter(None, (plan.places.npz, plan.places.singles)), strict=True):
+                each.finish()
+                print(place)
+    if whole:
+        return 0
+    resumes = "; the same command resumes there" if outputs and drawing.done else ""
+    print(f"stopped at {drawing.done:,} of {plan.count:,} images{resumes}", file=sys.stderr)
+    return 130
+
+
+def show(plan: Plan, picture: np.ndarray) -> None:
+    path = plan.places.picture
+    pictures.save(path, picture)
+    print(path)
+    if plan.places.opens:
+        webbrowser.open(path.absolute().as_uri())
+
+
+def opened(plan: Plan) -> list[output.Output]:
+    """Where images go beside the picture; what an interrupted call wrote there of the same stays."""
+    if plan.places.npz is None and plan.places.singles is None:
+        return []
+    about = {
+        "model": plan.model.name,
+        "parameters": hashed((plan.model.params, plan.model.codec, plan.classifier and plan.classifier.params)),
+        "how": plan.how(),
+        "times": hashlib.sha256(plan.times.tobytes()).hexdigest(),
+        "guidance": repr(plan.guidance),
+        "conditions": plan.texts,
+        "first": plan.first,
+        "period": plan.period,
+        "edit": plan.about_edit,
+    }
+    made: list[output.Output] = []
+    with contextlib.ExitStack() as undone:
+        if plan.places.npz is not None:
+            height, width, channels = plan.model.image_shape
+            labelled = plan.labels_of(np.zeros(1, int)) is not None
+            made.append(output.Npz(plan.places.npz, plan.count, (height, width, channels), labelled, about))
+            undone.callback(made[0].close)
+        if plan.places.singles is not None:
+            made.append(output.Singles(plan.places.singles, plan.numbers, about))
+        undone.pop_all()
+    return made
+
+
+def hashed(arrays: Any) -> str:
+    return hashlib.sha256(fingerprint(arrays).tobytes()).hexdigest()
+
+
+def outpainted(plan: Plan) -> int:
+    """A picture of every given image under every label or prompt, with its borders painted; the exit code."""
+    assert plan.outpainting is not None
+    given, sides = plan.outpainting.images, plan.outpainting.sides
+    turns = np.arange(plan.count) // plan.period % len(given)
+    print(f"{plan.count} images of {plan.model.name}: {plan.how()}", file=sys.stderr)
+    options = {name: value for name, value in plan.options().items() if name != "edit"}
+    painting = editing.outpainting(plan.model, given[turns], *sides, batch_size=plan.batch_size, **options)
+    done, windows, canvas = next(painting)
+    with contextlib.ExitStack() as closing:
+        singles = [closing.enter_context(contextlib.closing(each)) for each in opened(plan)]
+        try:
+            with tqdm(total=windows, unit=" windows", disable=None) as bar, contextlib.suppress(KeyboardInterrupt):
+                for done, *_ in painting:  # all of them on the one canvas
+                    bar.update(done - bar.n)
+        finally:  # also if memory ran out
+            if done:
+                tiles = pictures.to_uint8(canvas)
+                show(plan, in_rows(tiles, plan.texts, plan.period * len(given)))
+        for each in singles if done == windows else []:
+            labels = plan.labels_of(np.arange(plan.count))
+            each.write(tiles[each.done :], None if labels is None else labels[each.done :])
+            each.finish()
+            print(plan.places.singles)
+    if done == windows:
+        return 0
+    print(f"stopped at {done} of {windows} windows", file=sys.stderr)
+    return 130
+
+
+def exported(plan: Plan, path: Path) -> int:
+    """The whole sampler in a file; prints the program that draws from it."""
+    left_out = ("edit", "labels", "prompts", "seed")
+    options = {name: value for name, value in plan.options().items() if name not in left_out}
+    print(export(plan.model, path, **options))
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, drawn from by the program above", file=sys.stderr)
+    return 0

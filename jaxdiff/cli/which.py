@@ -1,0 +1,48 @@
+"""The model that the options of sample.py name."""
+
+import contextlib
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from jaxdiff.base.plain import CodeNeededError
+from jaxdiff.models.config import read_config
+from jaxdiff.models.diffusion import Diffusion
+from jaxdiff.models.loading import load, load_diffusers
+from jaxdiff.models.model import Model
+
+
+def model_of(o: Namespace, code: Sequence[ModuleType]) -> Model:
+    if o.from_diffusers is not None:
+        return load_diffusers(o.from_diffusers)
+    return load(o.workdir or newest(Path("runs"), code), o.checkpoint, average_of(o.average), code)
+
+
+def newest(runs: Path, code: Sequence[ModuleType] = ()) -> Path:
+    """The run of a diffusion model whose checkpoints changed last."""
+    found = [path for path in runs.glob("*/checkpoints") if any(path.glob("[0-9]*")) and draws(path.parent, code)]
+    if not found:
+        raise ValueError(f"there is no run in {runs} that draws: python train.py --config configs/digits.py makes one")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
+
+
+def draws(run: Path, code: Sequence[ModuleType] = ()) -> bool:
+    """Whether it trained a diffusion model, and not a classifier or an autoencoder."""
+    try:
+        return isinstance(read_config(run, code).system, Diffusion)
+    except CodeNeededError:
+        return True  # it may, and says what it needs when it is loaded
+    except (ValueError, OSError):
+        return False
+
+
+def average_of(text: str | None) -> int | float | None:
+    if text is None:
+        return 0
+    if text.lower() == "none":
+        return None
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    raise ValueError(f"--average must be a number such as 0, a width such as 0.08, or none, got {text!r}")

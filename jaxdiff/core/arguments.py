@@ -1,0 +1,82 @@
+"""What `sampling` accepts: each argument checked, refused in one line that says what is legal."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdiff.base.checks import check
+from jaxdiff.core.denoise import Moved
+from jaxdiff.core.grids import Times
+from jaxdiff.core.process import Process
+from jaxdiff.core.samplers import Sampler
+
+
+def check_parts(denoise: Any, process: Any, sampler: Any, times: Times | np.ndarray) -> None:
+    """Refuses parts that do not fit together."""
+    check(callable(denoise), f"denoise must be a function (x_t, t) -> x_0, got {denoise!r}")
+    check(isinstance(process, Process), f"process must be one of jaxdiff.core.process, such as VP(), got {process!r}")
+    check(
+        isinstance(sampler, Sampler), f"sampler must be one of jaxdiff.core.samplers, such as DDIM(), got {sampler!r}"
+    )
+    if sampler.needs_signal and float(process.alpha(times[0])) == 0:
+        raise ValueError(
+            f"{sampler} cannot start where nothing of the data is left (alpha = 0): use a grid that starts at "
+            f"t = {process.t_max}, such as Uniform(first={process.t_max}), LogSNR() or Karras()"
+        )
+    for made_for in _processes_of(denoise):
+        check(
+            made_for == process,
+            f"the denoiser was made for {made_for}, not for {process}: sample on that, or on another process of the "
+            f"same range by denoise.Moved(model, made_for, used_on)",
+        )
+
+
+def _processes_of(denoise: Any) -> Iterator[Process]:
+    """The processes on which a denoiser and those within it expect their x_t; a moved one only where it is used."""
+    if isinstance(denoise, Moved):
+        yield denoise.used_on
+    elif dataclasses.is_dataclass(denoise):
+        for field in dataclasses.fields(denoise):
+            value = getattr(denoise, field.name)
+            if isinstance(value, Process):
+                yield value
+            else:
+                yield from _processes_of(value)
+
+
+def checked_indices(indices: Any) -> np.ndarray:
+    """The numbers of images: those given, or as many as that from 0 on."""
+    numbers = np.asarray(indices)
+    if numbers.ndim == 0 and numbers.dtype.kind in "iu":
+        numbers = np.arange(int(numbers))
+    legal = numbers.ndim == 1 and numbers.size > 0 and numbers.dtype.kind in "iu"
+    legal = legal and numbers.min() >= 0 and numbers.max() < 2**32
+    check(legal, f"indices must be a number of images, at least 1, or a row of numbers from 0 up, got {indices}")
+    return numbers.astype(np.uint32)
+
+
+def checked_conditions(conditions: Any, count: int) -> tuple[Any, ...]:
+    """The denoiser's further arguments: none, or one tree of arrays with an entry for each image."""
+    if conditions is None:
+        return ()
+    arrays = jax.tree.map(np.asarray, conditions, is_leaf=lambda node: isinstance(node, list))
+    for leaf in jax.tree.leaves(arrays):
+        check(leaf.dtype.kind not in "OUS", f"conditions must be arrays of numbers, got {conditions!r}")
+        check(
+            leaf.ndim > 0 and len(leaf) == count,
+            f"conditions must have one entry for each of the {count} images, got shape {leaf.shape}",
+        )
+    return (arrays,)
+
+
+def checked_start(name: str, given: Any, shape: tuple[int, ...]) -> Any:
+    """What the images start from: an array of floats, one for each; one that was broadcast stays so."""
+    if given is None:
+        return None
+    array = np.asarray(given)
+    legal = array.dtype.kind == "f" and array.shape == shape
+    check(legal, f"{name} must be floats of shape {shape}, one for each image, got {array.dtype} {array.shape}")
+    return array

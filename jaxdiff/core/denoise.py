@@ -1,0 +1,84 @@
+"""From a network to a denoiser, D(x_t, t) = c_skip x_t + c_out F(c_in x_t, c_noise).
+
+A denoiser is any function (x_t, t) -> E[x_0 | x_t] of one image. A conditional one takes a third argument, the
+condition: a label, a sequence of embeddings, any tree of arrays.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array
+
+from jaxdiff.core.c_noise import CNoise, index
+from jaxdiff.core.inputs import InputScale, unscaled
+from jaxdiff.core.predictions import Prediction, noise, score
+from jaxdiff.core.process import Image, Process, Scalar
+from jaxdiff.core.tables import Discrete
+
+Denoiser = Callable[..., Image]  # (x_t, t, *condition) -> E[x_0 | x_t]
+Network = Callable[..., Image]  # (c_in x_t, c_noise, *condition) -> F
+
+
+def promoted(given: Any, null: Any) -> tuple[Array, Array]:
+    """A condition and the null one in a type that holds both: -1 must stay -1 beside unsigned labels."""
+    given, null = jnp.asarray(given), jnp.asarray(null)
+    dtype = jnp.promote_types(given.dtype, null.dtype)
+    return given.astype(dtype), null.astype(dtype)
+
+
+@struct.dataclass
+class NetworkDenoiser:
+    """The denoiser that a network is: D(x_t, t) = c_skip x_t + c_out F(c_in x_t, c_noise).
+
+    `network` is any callable (x, c_noise, *condition) -> F: `nets.Bound(module, params)`, or a function of your own.
+    """
+
+    network: Network
+    process: Process = struct.field(pytree_node=False)
+    prediction: Prediction = struct.field(pytree_node=False, default=noise)
+    input_scale: InputScale = struct.field(pytree_node=False, default=unscaled)
+    c_noise: CNoise = struct.field(pytree_node=False, default=index)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.process, Process):
+            raise ValueError(f"process must be one of jaxdiff.core.process, such as VP(), got {self.process!r}")
+        if isinstance(self.process, Discrete) and self.process.alpha_bar[-1] == 0 and self.prediction in (noise, score):
+            raise ValueError(
+                "where a table ends without signal, noise tells nothing of the image: predict velocity or data"
+            )
+        for name, module in (("prediction", "predictions"), ("input_scale", "inputs"), ("c_noise", "c_noise")):
+            value = getattr(self, name)
+            if not callable(value) or isinstance(value, type):
+                raise ValueError(f"{name} must be a function such as those of jaxdiff.core.{module}, got {value!r}")
+
+    def __call__(self, x_t: Image, t: Scalar, *condition: Any) -> Image:
+        c_skip, c_out = self.prediction(self.process.alpha(t), self.process.sigma(t))
+        return c_skip * x_t + c_out * self.output(x_t, t, *condition)
+
+    def output(self, x_t: Image, t: Scalar, *condition: Any) -> Image:
+        """F: the network's own output, in the precision of its image."""
+        c_in = self.input_scale(self.process.alpha(t), self.process.sigma(t))
+        F = jnp.asarray(self.network(c_in * x_t, self.c_noise(self.process, t), *condition), x_t.dtype)
+        if F.shape != x_t.shape:
+            raise ValueError(f"the network must return the shape of its image, {x_t.shape}, it returned {F.shape}")
+        return F
+
+
+@struct.dataclass
+class Moved:
+    """A denoiser made for one process, at work on another: at equal SNR the two differ by a factor only.
+
+    For processes of the same SNR range; beyond its own range the denoiser is asked at the nearer end of it.
+    """
+
+    denoise: Denoiser
+    made_for: Process = struct.field(pytree_node=False)
+    used_on: Process = struct.field(pytree_node=False)
+
+    def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
+        most, least = self.made_for.log_snr(0.0), self.made_for.log_snr(1.0)
+        t_made = self.made_for.time(jnp.clip(self.used_on.log_snr(t), least, most))
+        size = jnp.hypot(self.made_for.alpha(t_made), self.made_for.sigma(t_made))
+        return self.denoise(x * (size / jnp.hypot(self.used_on.alpha(t), self.used_on.sigma(t))), t_made, *condition)

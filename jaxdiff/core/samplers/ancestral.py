@@ -1,0 +1,58 @@
+"""Samplers over the posterior p(x_s | x_t, x_0)."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from jaxdiff.base.checks import require
+from jaxdiff.core.denoise import Denoiser
+from jaxdiff.core.process import Image, Point, posterior_variance, transition
+from jaxdiff.core.rng import KeyArray
+from jaxdiff.core.samplers.base import Sampler, added_noise
+
+
+@dataclass(frozen=True)
+class DDPM(Sampler):
+    """Ancestral sampling (Ho et al. 2020), between any two times, so that respaced steps need nothing more.
+
+    `variance` runs from 0, the posterior's own ("fixed small"), to 1, that of the forward step ("fixed large"), with
+    geometric interpolation between (Nichol & Dhariwal 2021). `noise` scales the noise added: 0 leaves it out.
+    """
+
+    variance: float = 0.0
+    noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.variance <= 1, "0 <= variance <= 1", self)
+        require(0 <= self.noise <= 1, "0 <= noise <= 1", self)
+
+    def step(self, denoise: Denoiser, key: KeyArray, x: Image, t: Point, s: Point) -> Image:
+        alpha_ts, var_ts = transition(t, s)
+        mean = alpha_ts * (s.sigma / t.sigma) ** 2 * x + s.alpha * var_ts / t.sigma**2 * denoise(x, t.t)
+        if not self.noise:
+            return mean
+        variance = posterior_variance(t, s) ** (1 - self.variance) * var_ts**self.variance
+        return mean + added_noise(key, x, s, self.noise * jnp.sqrt(variance))
+
+
+@dataclass(frozen=True)
+class DDIM(Sampler):
+    """Implicit models (Song et al. 2021): eta 0 is deterministic, eta 1 is DDPM."""
+
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.eta <= 1, "0 <= eta <= 1", self)
+
+    @property
+    def follows_ode(self) -> bool:  # type: ignore[override]
+        return self.eta == 0
+
+    def step(self, denoise: Denoiser, key: KeyArray, x: Image, t: Point, s: Point) -> Image:
+        x_0 = denoise(x, t.t)
+        eps = t.noise(x, x_0)
+        if not self.eta:
+            return s.perturb(x_0, eps)
+        variance = self.eta**2 * posterior_variance(t, s)
+        kept = jnp.sqrt(jnp.maximum(s.sigma**2 - variance, 0))
+        return s.alpha * x_0 + kept * eps + added_noise(key, x, s, jnp.sqrt(variance))

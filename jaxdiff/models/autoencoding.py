@@ -1,0 +1,54 @@
+"""The autoencoder under a latent model, as something to train."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array
+
+from jaxdiff.base import pictures
+from jaxdiff.base.fields import may_change
+from jaxdiff.core import losses
+from jaxdiff.data import Examples
+from jaxdiff.data.augment import Augment, plain
+from jaxdiff.models.system import Fields
+from jaxdiff.nets.bound import started
+
+
+@dataclass(frozen=True)
+class Autoencoding:
+    """An autoencoder whose latents a diffusion model can be trained on."""
+
+    network: nn.Module  # with encode and decode: nets.Autoencoder()
+    distance: losses.Distance = losses.absolute
+    kl: float = 1e-6
+    shown: int = may_change(32)
+
+    def check(self) -> None:
+        pass
+
+    def fields(self, examples: Examples) -> Fields:
+        return {}
+
+    def start(self, key: Array, shape: tuple[int, ...]) -> Any:
+        return started(self.network, key, jnp.zeros(shape))
+
+    def loss(self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields) -> Array:
+        for_image, for_loss = jax.random.split(key)
+        model = self.network.bind({"params": params})
+        return losses.AutoencoderLoss(self.distance, self.kl)(model, for_loss, augment(for_image, example["image"]))
+
+    def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
+        """Images and, to the right of each, their reconstructions."""
+        x = np.asarray(plain(held_out.images[np.arange(min(self.shown, len(held_out)))]))
+        y = np.asarray(_reconstructed(self.network, params, x))
+        return pictures.sheet(np.concatenate([x, y], 2), columns=4)
+
+
+@partial(jax.jit, static_argnums=0)
+def _reconstructed(network: nn.Module, params: Any, x: Array) -> Array:
+    return jnp.asarray(network.apply({"params": params}, x))

@@ -1,0 +1,74 @@
+"""All that can be chosen for one run."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from jaxdiff.base import plain
+from jaxdiff.base.checks import require
+from jaxdiff.base.fields import may_change
+from jaxdiff.data.augment import Augment
+from jaxdiff.data.digits import Digits
+from jaxdiff.data.examples import Examples, Source
+from jaxdiff.models.system import System
+from jaxdiff.training.state import Training
+
+FORM = 1  # of config.json: another one is refused
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that can be chosen."""
+
+    system: System
+    data: Source | Callable[[], Examples] = Digits()
+    held_out: Source | Callable[[], Examples] | None = may_change(
+        None
+    )  # images that are not trained on, for pictures and accuracies
+    batch_size: int = 128
+    augment: Augment = Augment()
+    training: Training = Training()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**32, "0 <= seed < 2^32", self.seed)
+        require(self.batch_size >= 1, "batch_size >= 1", self.batch_size)
+        if self.encoded_once and self.augment != Augment():
+            raise ValueError(f'{self.augment} needs system.encode="each step": what is encoded once stays as it is')
+        if self.batch_size % self.training.accumulate:
+            raise ValueError(f"needs a batch_size that accumulate={self.training.accumulate} divides")
+
+    @property
+    def codec(self) -> str | None:
+        """Where the autoencoder of a latent model comes from."""
+        return getattr(self.system, "codec", None)
+
+    @property
+    def encoded_once(self) -> bool:
+        """Whether latents are made before the training."""
+        return self.codec is not None and getattr(self.system, "encode", None) == "once"
+
+
+def written(config: Config) -> str:
+    """The config as config.json has it."""
+    return json.dumps({"form": FORM, "config": plain.to_data(config)}, indent=1, allow_nan=False)
+
+
+def read_config(folder: Path, code: Sequence[ModuleType] = ()) -> Config:
+    """The config of a run; `code` are the modules, besides jaxdiff's, whose classes it may name."""
+    path = folder / "config.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{folder} is not the folder of a run: it has no config.json") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    form = data.get("form") if isinstance(data, dict) else None
+    if form != FORM:
+        raise ValueError(f"{path} has the form {form!r:.50}, this jaxdiff reads form {FORM}: train the run anew")
+    config = plain.from_data(data.get("config"), code)
+    if not isinstance(config, Config):
+        raise ValueError(f"{path} is damaged: it holds no config of a run")
+    return config

@@ -1,0 +1,171 @@
+"""The diffusion model, as something to train and to sample from."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array
+
+from jaxdiff.base.fields import may_change
+from jaxdiff.base.pictures import laid_out
+from jaxdiff.core import grids, guidance, losses, predictions, samplers, weightings
+from jaxdiff.core.c_noise import CNoise, index, quarter_log_sigma
+from jaxdiff.core.denoise import Denoiser, NetworkDenoiser
+from jaxdiff.core.inputs import InputScale, UnitVariance, unscaled
+from jaxdiff.core.process import LinearVE, Process
+from jaxdiff.core.rng import normal
+from jaxdiff.core.sampling import sample
+from jaxdiff.core.tables import Discrete
+from jaxdiff.core.times import LogNormal, Times, UniformTimes
+from jaxdiff.data import Examples
+from jaxdiff.data.augment import Augment
+from jaxdiff.models.conditions import Condition, Labels, for_condition
+from jaxdiff.models.latents import decoded
+from jaxdiff.models.system import Fields
+from jaxdiff.nets.bound import Bound, started
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """A network, what it predicts on which process, and how samples are drawn from it by default."""
+
+    network: nn.Module  # (x, c_noise), or (x, c_noise, condition), -> F of the shape of x
+    process: Process = Discrete()
+    prediction: predictions.Prediction = predictions.noise
+    input_scale: InputScale = unscaled
+    c_noise: CNoise = index
+    weighting: weightings.Weighting = weightings.simple
+    times: Times = UniformTimes()
+    condition: Condition | None = None
+    codec: str | None = None  # a run that trained an autoencoder, or a diffusers folder of one: makes the model latent
+    encode: Literal["once", "each step"] = "once"  # all images before the training, or a batch as it comes
+    sampler: samplers.Sampler = may_change(samplers.DDPM())
+    grid: grids.Grid = may_change(grids.Trailing())
+    steps: int = may_change(100)
+    guidance_scale: float = may_change(1.0)
+    clip: bool = may_change(True)  # the expected clean image to [-1, 1]; not for latents
+    shown: int = may_change(64)
+
+    def check(self) -> None:
+        self.times_of()
+        self.denoiser({})
+
+    def fields(self, examples: Examples) -> Fields:
+        return {} if self.condition is None else self.condition.fields(examples)
+
+    @property
+    def net(self) -> nn.Module:
+        """The network, with what it takes from the condition."""
+        return for_condition(self.network, self.condition)
+
+    def start(self, key: Array, shape: tuple[int, ...]) -> Any:
+        known = getattr(self.network, "classes", None)
+        if isinstance(self.condition, Labels) and known not in (None, self.condition.classes):
+            raise ValueError(f"network.classes is {known}, condition.classes {self.condition.classes}: make them equal")
+        condition = () if self.condition is None else (self.condition.null,)
+        return started(self.net, key, jnp.zeros(shape), jnp.zeros(()), *condition)
+
+    def network_denoiser(self, params: Any, dropout: Array | None = None) -> NetworkDenoiser:
+        """The denoiser that the parameters make; with a key for dropout the one that is trained."""
+        network = Bound(self.net, params, dropout)
+        return NetworkDenoiser(network, self.process, self.prediction, self.input_scale, self.c_noise)
+
+    def loss(self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields) -> Array:
+        for_image, for_latents, for_loss, for_dropout, for_condition = jax.random.split(key, 5)
+        if "moments" in example:
+            mean, deviation = jnp.split(example["moments"], 2, -1)
+            x_0 = mean + deviation * normal(for_latents, mean.shape)
+        else:
+            x_0 = augment(for_image, example["image"])
+            x_0 = x_0 if constants is None else constants.encode(x_0, for_latents)
+        condition = None if self.condition is None else self.condition.pick(for_condition, example)
+        drop, null = (0.0, None) if self.condition is None else (self.condition.drop, self.condition.null)
+        loss = losses.DenoisingLoss(self.weighting, self.times, drop, null if drop else None)
+        return loss(self.network_denoiser(params, for_dropout), for_loss, x_0, condition, u)
+
+    def denoiser(
+        self,
+        params: Any,
+        guidance_scale: float | None = None,
+        *,
+        rescale: float = 0.0,
+        interval: tuple[float, float] | None = None,
+        threshold: float | None = None,
+        log_prob: guidance.LogProb | None = None,
+    ) -> Denoiser:
+        """The denoiser to sample from, guided by the model's own condition, or by a classifier's `log_prob`.
+
+        `interval` are the noise levels sigma / alpha at which it is guided, `threshold` the quantile at which the clean
+        image is cut off: 1 at the range of the data, 0 not at all.
+        """
+        scale = self.guidance_scale if guidance_scale is None else guidance_scale
+        plain: Any = self.network_denoiser(params)
+        if self.condition is None and log_prob is not None:
+            plain = guidance.Unconditional(plain)
+        model = self._guided(plain, scale, rescale, log_prob)
+        if interval is not None and model is not plain:
+            model = guidance.Within(model, plain, self.process, *interval)
+        return self.cut_off(model, threshold)
+
+    def cut_off(self, model: Denoiser, threshold: float | None = None) -> Denoiser:
+        if threshold is None:
+            threshold = float(self.clip and self.codec is None)
+        if threshold == 0:
+            return model
+        return guidance.Clip(model) if threshold == 1 else guidance.DynamicThreshold(model, threshold)
+
+    def _guided(self, plain: Denoiser, scale: float, rescale: float, log_prob: guidance.LogProb | None) -> Any:
+        conditional = self.condition is not None
+        if log_prob is not None:
+            return guidance.ClassifierGuidance(plain, log_prob, self.process, scale, conditional)
+        if scale == 1:
+            return plain
+        if self.condition is None:
+            raise ValueError(
+                f"guidance_scale={scale} needs a conditional model or a classifier, and this model has no condition"
+            )
+        if not self.condition.drop:
+            raise ValueError(
+                f"guidance_scale={scale} needs a model that was trained without its condition now and then: "
+                f"condition.drop=0.1 does that; this one was not, and knows guidance_scale=1 only"
+            )
+        return guidance.ClassifierFreeGuidance(plain, self.condition.null, scale, rescale)
+
+    def times_of(self, steps: int | None = None) -> Array:
+        return self.grid(self.process, self.steps if steps is None else steps)
+
+    def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
+        conditions, texts = None, None
+        if self.condition is not None:
+            choices, names = self.condition.choices(held_out.classes or ())
+            turns = np.arange(self.shown) % len(names)
+            conditions, texts = choices[turns], [names[i] for i in turns]
+        x = sample(
+            self.denoiser(params),
+            self.process,
+            self.sampler,
+            self.times_of(),
+            shape=shape,
+            indices=self.shown,
+            conditions=conditions,
+        )
+        return laid_out(decoded(constants, x), texts)
+
+
+def edm(network: nn.Module, sigma_data: float = 0.5, **fields: Any) -> Diffusion:
+    """By EDM's recipe (Karras et al. 2022), for data of this deviation, sampled by DPM-Solver++; `fields` change it."""
+    recipe: dict[str, Any] = {
+        "process": LinearVE(),
+        "prediction": predictions.EDMPreconditioning(sigma_data),
+        "input_scale": UnitVariance(sigma_data),
+        "c_noise": quarter_log_sigma,
+        "weighting": weightings.EDMWeighting(sigma_data),
+        "times": LogNormal(),
+        "sampler": samplers.DPMpp2M(),
+        "grid": grids.Karras(),
+        "steps": 20,
+    }
+    return Diffusion(network, **(recipe | fields))

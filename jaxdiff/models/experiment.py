@@ -1,0 +1,204 @@
+"""A run that is trained: begun or resumed, checked before anything is written, shown as it goes."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff import interop
+from jaxdiff.base import files, plain, tree
+from jaxdiff.base.console import gigabytes, say, warn
+from jaxdiff.base.devices import agreed, gathered, is_first
+from jaxdiff.data.batches import Batches
+from jaxdiff.models.config import read_config, written
+from jaxdiff.models.run import Run
+from jaxdiff.training import wandb
+from jaxdiff.training.checkpoint import Checkpoints
+from jaxdiff.training.logbook import Logbook
+from jaxdiff.training.loop import train
+from jaxdiff.training.placing import Trainer
+from jaxdiff.training.state import State, bytes_of, parameters
+from jaxdiff.training.step import Objective, train_step
+
+
+class Experiment(Run):
+    """A run and what it takes to train it."""
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        trainer = Trainer(self.config.training.placing, bytes_of(self.state_shapes))
+        trainer.check_batch(self.config.batch_size, self.config.training.accumulate)
+        return trainer
+
+    def batches(self) -> Batches:
+        part, parts = jax.process_index(), jax.process_count()
+        return Batches(self.fields(), self.config.batch_size, self.config.seed, part, parts)
+
+    def step(self) -> Any:
+        """The training step (state, constants, batches) -> state, not yet compiled."""
+        config = self.config
+        return train_step(self._objective, config.training, config.batch_size, self.trainer, self.state_shapes)
+
+    @property
+    def _objective(self) -> Objective:
+        return partial(self.config.system.loss, self.config.augment)
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def train(self, restart: bool = False) -> str | None:
+        """Trains to the end, from the newest checkpoint if there is one. The signal that stopped it, if one did."""
+        (Experiment(self.config, files.unused(self.folder), self.code) if restart else self).check()
+        training = self.config.training
+        with prepared(self.folder, restart), contextlib.ExitStack() as closing:
+            checkpoints = Checkpoints(self.folder / "checkpoints", training.keep, training.keep_every)
+            closing.callback(checkpoints.close)
+            state = self._begin(checkpoints)
+            at = int(state.step)
+            if at % training.steps_per_call:
+                raise ValueError(f"training.steps_per_call must divide {at}, the step from which {self.folder} resumes")
+            self._write_about()
+            if at >= training.steps:
+                say(f"{self.folder} is trained to its end, step {at}: training.steps={2 * at} would train further")
+                return None
+            logbook = self._logbook(at, closing)
+            return self._train(state, checkpoints, logbook)
+
+    def _begin(self, checkpoints: Checkpoints) -> State:
+        shardings = self.trainer.shardings(self.state_shapes)
+        like = jax.tree.map(lambda leaf, sharding: leaf.update(sharding=sharding), self.state_shapes, shardings)
+        restored = checkpoints.restore_newest(like, warn)
+        if restored is not None:
+            return restored[1]
+        return jax.jit(partial(self._start, self.shape), out_shardings=shardings)(self.config.seed)
+
+    def _train(self, state: State, checkpoints: Checkpoints, logbook: Logbook | None) -> str | None:
+        training, batches = self.config.training, self.batches()
+        codec = None if self.config.encoded_once else jax.device_get(self.codec)
+        ahead = batches.ahead(int(state.step), training.steps, training.steps_per_call)
+        if training.steps_per_call == 1:
+            ahead = (jax.tree.map(lambda leaf: leaf[None], batch) for batch in ahead)
+        _, stopped = train(
+            state,
+            self.step(),
+            self.trainer.devices.replicate(codec),
+            ahead,
+            training,
+            self.trainer,
+            checkpoints=checkpoints,
+            logbook=logbook,
+            show=self.picture,
+            batch_size=self.config.batch_size,
+            batches_an_epoch=batches.steps_per_epoch,
+        )
+        return stopped
+
+    def picture(self, state: State) -> np.ndarray:
+        params = jax.device_put(gathered(state.ema[0]), jax.local_devices()[0])
+        return self.config.system.picture(params, self.codec, self.shape, self.held_out)
+
+    # --- before it ----------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Refuses what cannot be trained here; nothing is written."""
+        plain.to_data(self.config)
+        self._check_resumes()
+        if self.config.training.wandb is not None:
+            wandb.require_wandb()
+        self.config.system.check()
+        state, u = self.state_shapes, jax.ShapeDtypeStruct((), jnp.float32)
+        jax.eval_shape(self._objective, state.params, self.codec, state.key, u, self.example_shapes())
+        self._check_space()
+        _ = self.trainer
+
+    def _check_resumes(self) -> None:
+        path = self.folder / "config.json"
+        if not path.exists() and any((self.folder / "checkpoints").glob("*/")):
+            raise ValueError(f"{self.folder} has checkpoints and no config.json: --restart sets them aside")
+        if not path.exists():
+            return
+        before = read_config(self.folder, (*self.code, *modules_of(self.config)))
+        changed = tree.differences(before, self.config)
+        if self.config.encoded_once:  # the latents of the old data are kept
+            changed += [c for c in tree.differences(before, self.config, free=True) if c[0] == "data.path"]
+        if changed:
+            fields = ", ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changed[:5])
+            raise ValueError(
+                f"the run in {self.folder} cannot be resumed with another config ({fields}): "
+                f"set these back, give another --workdir, or --restart to set the old run aside"
+            )
+
+    def _check_space(self) -> None:
+        kept = self.config.training.keep + 1  # one more while it is written
+        need, free = kept * bytes_of(self.state_shapes) + 2**24, files.free_bytes(self.folder)
+        if free < need:
+            raise ValueError(f"{self.folder} has {gigabytes(free)} of space left, checkpoints need {gigabytes(need)}")
+
+    # --- what is written ----------------------------------------------------------------------------------------------
+
+    def _write_about(self) -> None:
+        """All that reading the run takes beside its checkpoints."""
+        if not is_first():
+            return
+        files.write(self.folder / "config.json", written(self.config))
+        about = {"image": self.examples.images.shape[1:], "classes": self.examples.classes}
+        files.write(self.folder / "data.json", json.dumps(about))
+        left_out = "".join(f"{name}: {why}\n" for name, why in self.examples.unreadable)
+        if left_out:
+            files.write(self.folder / "unreadable.txt", left_out)
+        if self.codec is not None and not (self.folder / "codec").is_dir():
+            interop.write_codec(self.folder / "codec", self.codec)
+
+    def _logbook(self, at: int, closing: contextlib.ExitStack) -> Logbook | None:
+        """Of the first process, with its first lines."""
+        if not is_first():
+            return None
+        training = self.config.training
+        there = training.wandb and wandb.begin(training.wandb, self.folder, plain.to_data(self.config))
+        logbook = Logbook(self.folder, at, training.steps, there)
+        closing.callback(logbook.close)
+        self._introduce(at, logbook.say)
+        return logbook
+
+    def _introduce(self, at: int, say: Callable[[str], None]) -> None:
+        count, begins = len(self.examples), f"resumes at step {at}" if at else "begins"
+        where = f"{len(self.trainer.devices.devices)} {jax.devices()[0].platform} device(s), {self.trainer.placing}"
+        say(f"{self.folder} {begins}: {count:,} images, {parameters(self.state_shapes):,} parameters, {where}")
+        if self.examples.unreadable:
+            left_out, path = len(self.examples.unreadable), self.folder / "unreadable.txt"
+            say(f"{left_out} files could not be read and are left out: {path} lists them")
+
+
+def modules_of(config: Any) -> set[Any]:
+    """The modules, besides jaxdiff's, in which the parts of a config are defined."""
+    named = config if isinstance(config, FunctionType) else type(config)
+    below = set().union(*map(modules_of, tree.parts_of(config).values()))
+    return below | {sys.modules[named.__module__]} - {sys.modules["builtins"]}
+
+
+@contextlib.contextmanager
+def prepared(folder: Path, restart: bool = False) -> Iterator[None]:
+    """A folder of its own for a run; an old run moves aside if it is to start over."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be made ({error.strerror}): give another --workdir") from None
+    with contextlib.ExitStack() as held:
+        if is_first():
+            held.enter_context(files.locked(folder))
+            if restart and any((folder / name).exists() for name in ("config.json", "checkpoints")):
+                aside = files.unused(folder.absolute().with_name(f"{folder.absolute().name}_old"))
+                os.replace(folder, aside)
+                folder.mkdir()
+                held.enter_context(files.locked(folder))
+                say(f"the old run is now {aside}")
+        agreed(False)  # the others wait until the folder is the new one
+        yield

@@ -1,0 +1,81 @@
+"""Latent models: the autoencoder that a run is built on, and all images of a data set encoded once."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from jaxdiff.base.devices import Devices
+from jaxdiff.data import Examples
+from jaxdiff.data.augment import plain
+from jaxdiff.nets.autoencoder import Codec
+
+BATCH = 256
+
+
+def measured(network: Any, variables: Any, examples: Examples, most: int = 10_000) -> Codec:
+    """A codec whose latents have mean 0 and deviation 1 on the first images of the data."""
+    count = min(most, len(examples))
+    rows = [np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
+    return Codec.measured(network, variables, (plain(examples.images[r]) for r in rows))
+
+
+def moments_of(codec: Codec, examples: Examples, path: Path) -> np.ndarray:
+    """Mean and deviation of the latents of every image, [n, height, width, 2 channels], kept in a file."""
+    if path.exists():
+        stored = np.load(path, mmap_mode="r")
+        if len(stored) == len(examples):
+            return stored
+    first = np.asarray(_moments(codec, _padded(examples, 0)))
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.npy")
+    stored = np.lib.format.open_memmap(beside, "w+", np.float32, (len(examples), *first.shape[1:]))
+    for start in range(0, len(examples), BATCH):
+        rows = min(BATCH, len(examples) - start)
+        stored[start : start + rows] = np.asarray(_moments(codec, _padded(examples, start)))[:rows]
+    stored.flush()
+    os.replace(beside, path)
+    return np.load(path, mmap_mode="r")
+
+
+def _padded(examples: Examples, start: int) -> np.ndarray:
+    """A batch, the last one filled up: one program serves all."""
+    return examples.images[np.arange(start, start + BATCH) % len(examples)]
+
+
+@jax.jit
+def _moments(codec: Codec, images: jax.Array) -> jax.Array:
+    return codec.moments(plain(images))
+
+
+def encoded(codec: Codec | None, images: np.ndarray) -> np.ndarray:
+    """The means of the latents of images, a few at a time."""
+    return images if codec is None else in_parts(_encode, codec, images)
+
+
+def decoded(codec: Codec | None, x: np.ndarray) -> np.ndarray:
+    """Images in [-1, 1] of what was sampled, a few at a time."""
+    return x if codec is None else in_parts(_decode, codec, x)
+
+
+def in_parts(function: Callable[[Codec, Array], Array], codec: Codec, x: np.ndarray, size: int = 16) -> np.ndarray:
+    """function(codec, x), a few images at a time on all devices: an autoencoder takes much memory."""
+    group = Devices()
+    size, codec = group.round_up(min(size, len(x))), group.replicate(codec)
+    parts = [
+        np.asarray(function(codec, group.shard(x[np.arange(i, i + size) % len(x)]))) for i in range(0, len(x), size)
+    ]
+    return np.concatenate(parts)[: len(x)]
+
+
+@jax.jit
+def _decode(codec: Codec, z: Array) -> Array:
+    return codec.decode(z)
+
+
+@jax.jit
+def _encode(codec: Codec, images: jax.Array) -> jax.Array:
+    return codec.encode(images)

@@ -1,0 +1,235 @@
+"""A trained diffusion model to sample from, rebuilt from the plain data beside its checkpoint."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.base.checks import require
+from jaxdiff.core import sampling
+from jaxdiff.core.arguments import checked_indices
+from jaxdiff.core.denoise import Denoiser
+from jaxdiff.core.grids import Grid
+from jaxdiff.core.samplers import Sampler
+from jaxdiff.core.sampling import Progress
+from jaxdiff.models.classification import Classification, LogProb
+from jaxdiff.models.conditions import Labels, Prompts
+from jaxdiff.models.diffusion import Diffusion
+from jaxdiff.models.edit import Edit, EditCondition, turns
+from jaxdiff.models.latents import decoded, encoded
+from jaxdiff.nets.autoencoder import Codec
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A trained classifier of noisy images, to guide a model."""
+
+    system: Classification
+    params: Any
+    shape: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+    name: str = "the classifier"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A diffusion model and its parameters. Images are floats in [-1, 1], [n, height, width, channels]."""
+
+    system: Diffusion
+    params: Any
+    shape: tuple[int, ...]  # of what the network sees
+    codec: Codec | None = None
+    classes: tuple[str, ...] = ()
+    name: str = "a model"
+
+    @cached_property
+    def image_shape(self) -> tuple[int, ...]:
+        if self.codec is None:
+            return self.shape
+        return tuple(jax.eval_shape(self.codec.decode, jax.ShapeDtypeStruct(self.shape, jnp.float32)).shape)
+
+    def checked(self, images: np.ndarray) -> np.ndarray:
+        """Images in float32, if they are of the kind that it draws."""
+        images = np.asarray(images)
+        if images.dtype.kind != "f" or images.shape[1:] != self.image_shape or not len(images):
+            wanted = f"floats in [-1, 1], of shape (n, {', '.join(map(str, self.image_shape))})"
+            raise ValueError(f"{self.name} takes images as {wanted}, got {images.dtype} {images.shape}")
+        return images.astype(np.float32, copy=False)
+
+    def encoded(self, images: np.ndarray) -> np.ndarray:
+        """Images as the network sees them: the mean of their latents where it is a latent model."""
+        images = self.checked(images)
+        return encoded(self.codec, images)
+
+    def decoded(self, x: np.ndarray) -> np.ndarray:
+        """The inverse, as nearly as the autoencoder goes."""
+        return decoded(self.codec, x)
+
+    # --- conditions -------------------------------------------------------------------------------------------------
+
+    def choices(
+        self,
+        labels: int | str | Sequence[int | str] | None = None,
+        prompts: str | Sequence[str] | None = None,
+        classifier: Classifier | None = None,
+    ) -> tuple[Any, list[str]]:
+        """Conditions, one for each label or prompt, and what each says; by default all there are; none: (None, [])."""
+        condition, names = self.knows(classifier)
+        if labels is not None and not isinstance(condition, Labels):
+            raise ValueError(f"{self.name} knows no labels: leave out --labels")
+        if prompts is not None and not isinstance(condition, Prompts):
+            raise ValueError(f"{self.name} knows no prompts: leave out --prompt")
+        if labels is not None:
+            each = _several("label", labels, (int, str, np.integer))
+            return condition.named(np.array([self._label(label, condition.classes, names) for label in each]), names)
+        if prompts is not None:
+            return condition.written(_several("prompt", prompts, str))
+        return (None, []) if condition is None else condition.choices(names)
+
+    def conditions_of(
+        self, numbers: np.ndarray, labels: Any = None, prompts: Any = None, classifier: Classifier | None = None
+    ) -> Any:
+        """The condition of each image, where labels or prompts take turns."""
+        choices, texts = self.choices(labels, prompts, classifier)
+        return None if choices is None else choices[numbers % len(texts)]
+
+    def knows(self, classifier: Classifier | None = None) -> tuple[Any, tuple[str, ...]]:
+        """The kind of condition that it takes, or else that guides it, and what classes are called."""
+        if self.system.condition is None and classifier is not None:
+            return Labels(classifier.system.network.classes), classifier.classes
+        return self.system.condition, self.classes
+
+    def _label(self, label: int | str, classes: int, names: tuple[str, ...]) -> int:
+        numbers = {name: number for number, name in enumerate(names)}
+        found = numbers.get(label, -1) if isinstance(label, str) else int(label)
+        if not 0 <= found < classes:
+            some = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
+            by_name = f", or {some}" if any(not name.isdecimal() for name in names) else ""
+            raise ValueError(f"{self.name} knows the labels 0 to {classes - 1}{by_name}; got {label}")
+        return found
+
+    def null(self, count: int) -> Any:
+        """The condition that says nothing, so many times."""
+        condition = self.system.condition
+        if condition is not None and not condition.drop:
+            raise ValueError(f"{self.name} was never trained without its condition: say what the images are, by --was")
+        return None if condition is None else np.repeat(np.asarray(condition.null)[None], count, 0)
+
+    # --- sampling ---------------------------------------------------------------------------------------------------
+
+    def denoiser(
+        self, guidance_scale: float | None = None, classifier: Classifier | None = None, **guidance: Any
+    ) -> Denoiser:
+        """Guided by the model's own condition or by a classifier; `guidance` as `Diffusion.denoiser` has it."""
+        log_prob = None if classifier is None else LogProb(self._checked(classifier), classifier.params)
+        return self.system.denoiser(self.params, guidance_scale, log_prob=log_prob, **guidance)
+
+    def _checked(self, classifier: Classifier) -> Classification:
+        mine, its = self.system, classifier.system
+        if classifier.shape != self.shape:
+            raise ValueError(f"{classifier.name} was trained for {classifier.shape}, {self.name} draws {self.shape}")
+        if its.process != mine.process:
+            raise ValueError(f"{classifier.name} was trained on {its.process}, {self.name} on {mine.process}")
+        if mine.condition is not None and not isinstance(mine.condition, Labels):
+            raise ValueError(f"{self.name} takes prompts, {classifier.name} labels: they cannot guide together")
+        if mine.condition is not None and mine.condition.classes != its.network.classes:
+            many = mine.condition.classes, its.network.classes
+            raise ValueError(f"{self.name} knows {many[0]} classes, {classifier.name} {many[1]}: they must be equal")
+        return its
+
+    def times(self, steps: int | None = None, grid: Grid | None = None, strength: float = 1.0) -> Any:
+        """The grid, or the last `strength` of its steps."""
+        chosen = self.system if grid is None else replace(self.system, grid=grid)
+        times = chosen.times_of(steps)
+        if not 0 < strength <= 1:
+            raise ValueError(f"strength must be above 0 and at most 1, got {strength}")
+        if strength < 1 and len(times) == 2:
+            raise ValueError(f"strength {strength} of a single step is all of it: take more steps, or another sampler")
+        return times[-1 - max(round(strength * (len(times) - 1)), 1) :]
+
+    def batches(
+        self,
+        indices: int | Sequence[int] = 16,
+        labels: int | str | Sequence[int | str] | None = None,
+        prompts: str | Sequence[str] | None = None,
+        *,
+        edit: Edit | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler: Sampler | None = None,
+        grid: Grid | None = None,
+        denoiser: Denoiser | None = None,
+        classifier: Classifier | None = None,
+        batch_size: int | None = None,
+        callback: Callable[[Progress], None] | None = None,
+        every: int | None = None,
+        **guidance: Any,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Samples batch by batch, (indices, images), as `jaxdiff.core.sampling.batches` does.
+
+        Labels or prompts take turns. `guidance` is that of `self.denoiser`, in place of which `denoiser` may stand.
+        """
+        numbers, system, edit = checked_indices(indices), self.system, Edit() if edit is None else edit
+        condition = self.conditions_of(numbers, labels, prompts, classifier)
+        model, condition = self._edited(edit, numbers, condition, denoiser, classifier, guidance)
+        drawn = sampling.batches(
+            model,
+            system.process,
+            sampler or system.sampler,
+            self.times(steps, grid, edit.strength),
+            shape=self.shape,
+            indices=numbers,  # type: ignore[arg-type]
+            seed=seed,
+            conditions=condition,
+            **edit.starts(numbers),
+            batch_size=batch_size,
+            callback=callback,
+            every=every,
+        )
+        return ((chosen, edit.pasted(chosen, self.decoded(x))) for chosen, x in drawn)
+
+    def _edited(
+        self,
+        edit: Edit,
+        numbers: np.ndarray,
+        condition: Any,
+        denoiser: Denoiser | None,
+        classifier: Classifier | None,
+        guidance: dict[str, Any],
+    ) -> tuple[Denoiser, Any]:
+        """The denoiser, guided, thresholded and edited, and the conditions that it takes."""
+        threshold = guidance.pop("threshold", None)
+        if denoiser is None:
+            model = self.denoiser(classifier=classifier, threshold=0.0, **guidance)
+        elif guidance:
+            raise ValueError(f"a denoiser of your own is guided as it is: leave out {', '.join(guidance)}")
+        else:
+            model, threshold = denoiser, threshold or 0.0
+        if edit.exact:
+            model = self.system.cut_off(model, threshold)
+        if edit.transform is not None:
+            given = jax.tree.map(partial(turns, numbers), edit.given)
+            condition = EditCondition(given, () if condition is None else (condition,))
+            model = edit.transform(model, self.system.process)
+        return model if edit.exact else self.system.cut_off(model, threshold), condition
+
+    def sample(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        """All images in one array. Otherwise as `batches`."""
+        return np.concatenate([images for _, images in self.batches(*args, **kwargs)])
+
+
+def _several(what: str, given: Any, single: Any) -> Sequence[Any]:
+    """At least one of them, of one or many."""
+    each = [given] if isinstance(given, single) else given
+    require(len(each) > 0, f"at least one {what}", given)
+    return each
+
+
+# --- from a folder of diffusers ---------------------------------------------------------------------------------------
+
+
+# --- from a run -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,134 @@
+"""A run: a config in a folder, and all that follows from the two; its trained parameters are read here."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff import interop
+from jaxdiff.data.examples import Examples
+from jaxdiff.data.examples import opened as opened_data
+from jaxdiff.models import latents
+from jaxdiff.models.autoencoding import Autoencoding
+from jaxdiff.models.config import Config, read_config
+from jaxdiff.training.checkpoint import Checkpoints
+from jaxdiff.training.state import State
+
+
+class Run:
+    """`code` are the modules, besides jaxdiff's, whose classes the configs of this run and its codec's may name."""
+
+    def __init__(self, config: Config, folder: Path, code: Sequence[ModuleType] = ()):
+        self.config, self.folder, self.code = config, folder, tuple(code)
+
+    @cached_property
+    def examples(self) -> Examples:
+        return opened_data(self.config.data)
+
+    @cached_property
+    def held_out(self) -> Examples:
+        return self.examples if self.config.held_out is None else opened_data(self.config.held_out)
+
+    @cached_property
+    def codec(self) -> Any:
+        """Of a latent model: kept in the folder, so that the run needs no other."""
+        if self.config.codec is None:
+            return None
+        own = self.folder / "codec"
+        return interop.read_codec(own) if own.is_dir() else codec_of(Path(self.config.codec), self.examples, self.code)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what the network sees."""
+        if self.codec is None:
+            return self.image
+        return tuple(jax.eval_shape(self.codec.encode, jax.ShapeDtypeStruct(self.image, jnp.float32)).shape)
+
+    @cached_property
+    def image(self) -> tuple[int, ...]:
+        """The shape of an image: once trained, known without the data."""
+        known = self._about_data
+        return tuple(known["image"] if known else self.examples.images.shape[1:])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the labels mean."""
+        return tuple(self._about_data.get("classes") or ())
+
+    @property
+    def _about_data(self) -> dict[str, Any]:
+        path = self.folder / "data.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def fields(self) -> dict[str, Any]:
+        """What a batch holds."""
+        own = self.config.system.fields(self.examples)
+        if not self.config.encoded_once:
+            return {"image": self.examples.images, **own}
+        return {"moments": latents.moments_of(self.codec, self.examples, self.folder / "latents.npy"), **own}
+
+    def example_shapes(self) -> dict[str, Any]:
+        """Of one row of a batch, with nothing decoded or encoded."""
+        own = self.config.system.fields(self.examples)
+        shapes = {name: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for name, leaf in own.items()}
+        image = tuple(self.examples.images.shape[1:])
+        if not self.config.encoded_once:
+            return {"image": jax.ShapeDtypeStruct(image, jnp.uint8), **shapes}
+        return {"moments": jax.eval_shape(self.codec.moments, jax.ShapeDtypeStruct(image, jnp.float32)), **shapes}
+
+    @cached_property
+    def state_shapes(self) -> State:
+        return jax.eval_shape(partial(self._start, self.shape), self.config.seed)
+
+    def _start(self, shape: tuple[int, ...], seed: Any) -> State:
+        key = jax.random.key(seed, impl="threefry2x32")
+        params = self.config.system.start(jax.random.fold_in(key, 0), shape)
+        return State.start(params, self.config.training, jax.random.fold_in(key, 1))
+
+
+def opened(folder: Path, code: Sequence[ModuleType] = ()) -> Run:
+    """A run that is there."""
+    return Run(read_config(folder, code), folder, code)
+
+
+def trained(run: Run, step: int | None = None, average: int | None = 0) -> tuple[int, Any]:
+    """The step and the averaged parameters (None: those not averaged) of a run's newest checkpoint, or of another."""
+    like = jax.tree.map(
+        lambda leaf: leaf.update(sharding=jax.sharding.SingleDeviceSharding(jax.local_devices()[0])),
+        run.state_shapes,
+    )
+    with reading(run) as checkpoints:
+        state = checkpoints.restore(like, step)
+    return int(state.step), state.params if average is None else state.ema[average]
+
+
+@contextlib.contextmanager
+def reading(run: Run) -> Iterator[Checkpoints]:
+    """A run's checkpoints, which another process may be adding to."""
+    folder = run.folder / "checkpoints"
+    if not folder.is_dir():
+        raise ValueError(f"{run.folder} has no checkpoint yet: python train.py makes one")
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        yield checkpoints
+
+
+def codec_of(source: Path, examples: Examples, code: Sequence[ModuleType] = ()) -> Any:
+    """From a run that trained an autoencoder, measured on these images, or from a folder of diffusers."""
+    if not source.is_dir():
+        raise ValueError(
+            f"the autoencoder {source} is not there: train it, python train.py --config configs/{source.name}.py, "
+            f"or name another run or a diffusers folder as system.codec"
+        )
+    if not (source / "checkpoints").is_dir():
+        return interop.read_codec(source)
+    run = opened(source, code)
+    if not isinstance(run.config.system, Autoencoding):
+        raise ValueError(f"{source} did not train an autoencoder, but {type(run.config.system).__name__}")
+    _, params = trained(run)
+    return latents.measured(run.config.system.network, {"params": params}, examples)

@@ -1,0 +1,136 @@
+"""Checkpoints of a training state by Orbax: written while training goes on, whole or not at all, checked when read.
+
+Each holds the state and its fingerprint, so that a file that changed on the disk is found out and not trained on.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax import lax
+from jaxtyping import Array, UInt32
+
+from jaxdiff.base import files
+from jaxdiff.base.devices import agreed, is_first
+
+
+class Checkpoints:
+    """Those of one run. The last `keep` stay, and if `keep_every` is given those of every so many steps, for ever.
+
+    Without `keep` they are for reading: what another process is writing is left alone.
+    """
+
+    def __init__(self, folder: Path, keep: int | None = None, keep_every: int | None = None):
+        self.folder = folder.absolute()
+        writes = keep is not None
+        self._options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, keep_period=keep_every, cleanup_tmp_directories=writes
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=self._options)
+
+    @property
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: Any) -> None:
+        """Returns as soon as the state is copied; the disk is written meanwhile."""
+        if step not in self._manager.all_steps():
+            self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+            item = {"state": state, "fingerprint": fingerprint(state)}
+            self._manager.save(step, args=ocp.args.StandardSave(item), force=True)
+
+    def _check_space(self, need: int) -> None:
+        free = files.free_bytes(self.folder)
+        if free < need + 2**24:  # some for what else is written
+            left = f"{self.folder} has {free / 1e6:.1f} MB of space left"
+            raise ValueError(f"{left}, too little for a checkpoint of {need / 1e6:.1f} MB: make room")
+
+    def known(self, step: int | None) -> int:
+        """A step that is there: the newest, if None."""
+        if not self.steps:
+            raise ValueError(f"{self.folder} has no checkpoint yet: python train.py makes one")
+        if step not in (None, *self.steps):
+            raise ValueError(
+                f"{self.folder} has no checkpoint of step {step}: it has {', '.join(map(str, self.steps))}"
+            )
+        return self.steps[-1] if step is None else step
+
+    def restore(self, like: Any, step: int | None = None) -> Any:
+        """The state of one step, in the shapes and on the devices of `like`."""
+        step = self.known(step)
+        like = {"state": like, "fingerprint": np.zeros(len(jax.tree.leaves(like)), np.uint32)}
+        try:
+            item = self._manager.restore(step, args=ocp.args.StandardRestore(like))
+        except Exception as error:  # whatever Orbax and its parsers make of a broken file
+            raise DamagedError(f"checkpoint {self.folder / str(step)} cannot be read ({_first_line(error)})") from error
+        if not np.array_equal(item["fingerprint"], fingerprint(item["state"])):
+            raise DamagedError(f"checkpoint {self.folder / str(step)} is not what was written: a file has changed")
+        return item["state"]
+
+    def restore_newest(self, like: Any, warn: Callable[[str], None]) -> tuple[int, Any] | None:
+        """The newest that can be read, and its step; None if there are none. DamagedError newer ones are set aside."""
+        damaged: dict[int, DamagedError] = {}
+        for step in reversed(self.steps):
+            try:
+                state = self.restore(like, step)
+            except DamagedError as error:
+                damaged[step] = error
+                continue
+            for late, reason in damaged.items():
+                warn(f"{reason}; it is now {self._set_aside(late).name}, and the run goes on from step {step}")
+            return step, state
+        if damaged:
+            raise DamagedError(f"no checkpoint can be read: {next(iter(damaged.values()))}; --restart starts over")
+        return None
+
+    def _set_aside(self, step: int) -> Path:
+        self._manager.close()
+        aside = files.unused(self.folder / f"damaged_{step}")
+        if is_first():
+            os.replace(self.folder / str(step), aside)
+        agreed(False)  # the others wait until it has moved
+        self._manager = ocp.CheckpointManager(self.folder, options=self._options)
+        return aside
+
+    def wait(self) -> None:
+        """Until everything is on the disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self.wait()
+        self._manager.close()
+
+
+class DamagedError(ValueError):
+    """A checkpoint that cannot be read, or is not what was written."""
+
+
+def fingerprint(tree: Any) -> np.ndarray:
+    """A number for each array, of whole numbers alone: the same on any devices, however the array is divided."""
+    return np.array(jax.device_get([_number(leaf) for leaf in jax.tree.leaves(tree)]), np.uint32)
+
+
+@jax.jit  # of one array, since many are of one shape: compiled in an eighth of the time of all at once
+def _number(leaf: Array) -> UInt32[Array, ""]:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    words = _words(leaf).reshape(-1)
+    place = 2 * lax.iota(jnp.uint32, words.size) + 1
+    return jnp.sum((words ^ (words >> 15)) * (place ^ (place << 7)), dtype=jnp.uint32)
+
+
+def _words(leaf: Array) -> Array:
+    """Its bits, in words of at most 32."""
+    if leaf.dtype == bool:
+        return leaf.astype(jnp.uint32)
+    size = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
+    return lax.bitcast_convert_type(leaf, size).astype(jnp.uint32)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error).strip() else ''}"

@@ -1,0 +1,164 @@
+"""The training loop: steps, rows of metrics, pictures and checkpoints, until the end or until asked to stop."""
+
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxdiff.base.devices import agreed
+from jaxdiff.training.checkpoint import Checkpoints
+from jaxdiff.training.logbook import Logbook
+from jaxdiff.training.optimisers import learning_rate_of
+from jaxdiff.training.placing import Trainer
+from jaxdiff.training.state import State, Tally, Training
+
+
+class DivergedError(ValueError):
+    """The loss has not been finite for too long."""
+
+
+class StopAsked:
+    """Ctrl-C or SIGTERM ask for a stop after the step that is under way; the second Ctrl-C is Python's own."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.by: str | None = None
+
+    def __enter__(self) -> "StopAsked":
+        self._before: dict[int, Any] = {number: signal.signal(number, self._asked) for number in self.SIGNALS}
+        return self
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        self.by = signal.Signals(number).name
+        signal.signal(number, self._before[number])
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def train(
+    state: State,
+    step: Callable[[State, Any, Any], State],
+    constants: Any,
+    batches: Iterable[dict[str, np.ndarray]],
+    training: Training,
+    trainer: Trainer,
+    *,
+    checkpoints: Checkpoints,
+    logbook: Logbook | None,
+    show: Callable[[State], np.ndarray],
+    batch_size: int,
+    batches_an_epoch: float,
+) -> tuple[State, str | None]:
+    """The last state, and the signal that stopped it before the end if one did. The first process has the logbook."""
+    at, clock = int(state.step), _Clock(batch_size)
+    with StopAsked() as stop:
+        clock.start()
+        for batch in batches:
+            state = step(state, constants, trainer.put(batch))
+            at += training.steps_per_call
+            due = _due(training, at)
+            asked = (any(due) or jax.process_count() == 1) and agreed(
+                stop.by is not None
+            )  # several wait for each other
+            if any(due) or asked:
+                jax.block_until_ready(state.step)
+            clock.stop(training.steps_per_call)
+            if logbook is not None:
+                logbook.advance(at)
+            if due.log:
+                state = _log(state, training, at, at / batches_an_epoch, clock.rate(), logbook)
+            if due.show:
+                _show(at, show(state), logbook)
+            if due.save or asked:  # after what belongs to this step is written
+                checkpoints.save(at, state)
+            if asked:
+                break
+            clock.start()
+    return state, None if at == training.steps else stop.by
+
+
+def _show(at: int, picture: np.ndarray, logbook: Logbook | None) -> None:
+    if logbook is not None:
+        logbook.picture(at, picture)
+
+
+class _Due(NamedTuple):
+    """What is to be done after a step."""
+
+    log: bool
+    show: bool
+    save: bool
+
+
+def _due(training: Training, at: int) -> _Due:
+    last = at == training.steps
+    shows, saves = at % training.show_every == 0, at % training.save_every == 0
+    return _Due(at % training.log_every == 0, shows or last, saves or last)
+
+
+class _Clock:
+    """Seconds spent in steps since the last row, and images in them."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size, self._steps, self._seconds, self._begin = batch_size, 0, 0.0, 0.0
+
+    def start(self) -> None:
+        self._begin = time.perf_counter()
+
+    def stop(self, steps: int) -> None:
+        self._seconds += time.perf_counter() - self._begin
+        self._steps += steps
+
+    def rate(self) -> float:
+        """Images a second; the next ones are counted anew."""
+        rate, self._steps, self._seconds = self._batch_size * self._steps / self._seconds, 0, 0.0
+        return rate
+
+
+def _log(state: State, training: Training, at: int, epoch: float, rate: float, logbook: Logbook | None) -> State:
+    """Writes a row of metrics; the state with its sums at zero again."""
+    row = _row(state.tally, training, at, epoch, rate)
+    state = state.replace(tally=_written(state.tally))  # type: ignore[attr-defined]
+    if logbook is not None:
+        logbook.write(row)
+    _check(int(state.tally.in_a_row), training, at)
+    return state
+
+
+def _row(tally: Tally, training: Training, step: int, epoch: float, rate: float) -> dict[str, float]:
+    """The means since the last row, of the steps that counted."""
+    sums = jax.device_get(tally)
+    counted = int(sums.steps) - int(sums.skipped)
+    return {
+        "step": step,
+        "epoch": epoch,
+        "loss": float(sums.loss) / counted if counted else float("nan"),
+        "gradient_norm": float(sums.gradient_norm) / counted if counted else float("nan"),
+        "learning_rate": learning_rate_of(training.optimiser, step - 1, training.steps),
+        "skipped": int(sums.skipped),
+        "images_per_second": rate,
+    }
+
+
+def _written(tally: Tally) -> Tally:
+    """Zero again, where the old one lives."""
+    zero = jax.device_get(Tally.zero())  # from the host: JAX 0.10 fails to put it from one process's only device on all
+    zero = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), zero, tally)
+    return replace(zero, in_a_row=tally.in_a_row)
+
+
+def _check(in_a_row: int, training: Training, step: int) -> None:
+    if in_a_row >= training.patience:
+        raise DivergedError(
+            f"the loss has not been finite for {in_a_row} steps, up to step {step}: try a lower "
+            f"training.optimiser.rate, training.optimiser.clip=1.0 or a longer training.optimiser.schedule.warmup, "
+            f"with --restart or in another --workdir"
+        )

@@ -1,0 +1,99 @@
+"""Optimisers and schedules as frozen values; optax does the work."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from jaxdiff.base.checks import require
+
+
+class Optimiser(Protocol):
+    """A frozen dataclass; if it has a `learning_rate`, as Adam does, that is logged. Or a function like `transform`."""
+
+    def transform(self, steps: int) -> optax.GradientTransformation:
+        """What optax is to do, in a run of so many steps."""
+
+
+def transform_of(optimiser: Optimiser | Callable, steps: int) -> optax.GradientTransformation:
+    return optimiser(steps) if isinstance(optimiser, FunctionType) else optimiser.transform(steps)  # type: ignore[union-attr]
+
+
+def learning_rate_of(optimiser: Optimiser | Callable, step: int, steps: int) -> float:
+    """The learning rate of a step, or NaN where the optimiser does not say it."""
+    rate = getattr(optimiser, "learning_rate", None)
+    return math.nan if rate is None else float(rate(jnp.float32(step), steps))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate as a share of its full value: a linear warm-up, then what `after` says.
+
+    "cosine" falls to `final` at the last step; "inverse_sqrt" falls as sqrt(reference / step) after step `reference`.
+    """
+
+    after: Literal["constant", "cosine", "inverse_sqrt"] = "constant"
+    warmup: int = 0
+    final: float = 0.0
+    reference: int = 10_000
+
+    def __post_init__(self) -> None:
+        known = ("constant", "cosine", "inverse_sqrt")
+        require(self.after in known, f"after one of {', '.join(known)}", self)
+        require(self.warmup >= 0 and 0 <= self.final <= 1 and self.reference > 0, "0 <= final <= 1, warmup >= 0", self)
+
+    def __call__(self, step: Array, steps: int) -> Array:
+        warm = optax.linear_schedule(0.0, 1.0, max(self.warmup, 1))(step + 1)
+        if self.after == "cosine":
+            cosine = optax.cosine_decay_schedule(1.0, max(steps - self.warmup, 1), self.final)
+            return warm * cosine(jnp.maximum(step - self.warmup, 0))
+        if self.after == "inverse_sqrt":
+            return warm * jnp.sqrt(self.reference / jnp.maximum(step, self.reference))
+        return warm
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba 2015); with weight decay AdamW (Loshchilov & Hutter 2019), which spares norms and biases.
+
+    `clip` is the largest norm that the gradient may have; a longer one is shortened.
+    """
+
+    rate: float = 1e-4
+    schedule: Schedule = Schedule()
+    b1: float = 0.9
+    b2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self.rate > 0 and self.epsilon > 0, "rate > 0 and epsilon > 0", self)
+        require(0 <= self.b1 < 1 and 0 <= self.b2 < 1, "0 <= b1 < 1 and 0 <= b2 < 1", self)
+        require(self.weight_decay >= 0, "weight_decay >= 0", self)
+        require(self.clip is None or self.clip > 0, "clip > 0 or None", self)
+
+    def learning_rate(self, step: Array, steps: int) -> Array:
+        return self.rate * self.schedule(step, steps)
+
+    def transform(self, steps: int) -> optax.GradientTransformation:
+        """What optax makes of it, for a run of so many steps."""
+
+        def rate(step: Array) -> Array:
+            return self.learning_rate(step, steps)
+
+        clip = optax.identity() if self.clip is None else optax.clip_by_global_norm(self.clip)
+        decay = optax.add_decayed_weights(self.weight_decay, mask=matrices) if self.weight_decay else optax.identity()
+        adam = optax.scale_by_adam(self.b1, self.b2, self.epsilon)
+        return optax.chain(clip, adam, decay, optax.scale_by_learning_rate(rate))
+
+
+def matrices(params: Any) -> Any:
+    """Which parameters are kernels and tables: all but norms and biases, which are vectors."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

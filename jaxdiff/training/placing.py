@@ -1,0 +1,120 @@
+"""Where a training step runs: on one device, on several by pmap, or with the state divided among them."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, get_args
+
+import jax
+import numpy as np
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxdiff.base.devices import AXIS, DIVIDED, EVERYWHERE, Devices
+
+View = Callable[[Any], Any]  # state -> what its gradient needs of it
+
+
+Gradient = Callable[[Any, Any, Any], Any]  # (view, constants, batch) -> any means over the batch
+
+
+Update = Callable[[Any, Any], Any]  # (state, those means) -> state
+
+
+Placing = Literal["auto", "jit", "pmap", "sharded"]
+
+
+class Trainer:
+    """Compiles a training step for the devices there are. All of these compute the same:
+
+    "jit" uses one device. "pmap" gives each device of this process a copy of the state and a share of the batch.
+    "sharded" divides the state as well, and works over several processes.
+    "auto" is the first of the three that the machine allows and the state fits.
+    """
+
+    def __init__(self, placing: Placing = "auto", state_bytes: int = 0):
+        if placing not in get_args(Placing):
+            raise ValueError(f"placing must be one of {', '.join(get_args(Placing))}, got {placing!r}")
+        if jax.process_count() > 1 and placing in ("jit", "pmap"):
+            raise ValueError(f'several processes train with placing "sharded" or "auto", got {placing!r}')
+        self.placing = _chosen(state_bytes) if placing == "auto" else placing
+        devices = jax.devices() if self.placing == "sharded" else jax.local_devices()
+        self.devices = Devices(devices[:1] if self.placing == "jit" else devices)
+
+    def check_batch(self, size: int, accumulate: int = 1) -> None:
+        count = len(self.devices.devices) * accumulate
+        if size % count:
+            near = sorted({max(size // count, 1) * count, -(-size // count) * count})
+            shares = f"{len(self.devices.devices)} devices" + f" and accumulate={accumulate}" * (accumulate > 1)
+            raise ValueError(f"{shares} do not divide a batch of {size}: {' or '.join(map(str, near))} would do")
+
+    def shardings(self, state: Any) -> Any:
+        """Where each array of a state lives."""
+
+        def of(leaf: Any) -> NamedSharding:
+            spec = _split(leaf, len(self.devices.devices)) if self.placing == "sharded" else EVERYWHERE
+            return NamedSharding(self.devices.mesh, spec)
+
+        return jax.tree.map(of, state)
+
+    def put(self, batches: Any) -> Any:
+        """Batches [steps, this process's examples, ...] to the devices."""
+        if self.placing == "pmap":
+            count = len(self.devices.devices)
+            return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], count, -1, *leaf.shape[2:]), batches)
+        sharding = NamedSharding(self.devices.mesh, PartitionSpec(None, AXIS))
+        if jax.process_count() == 1:
+            return jax.device_put(batches, sharding)
+        return jax.tree.map(partial(jax.make_array_from_process_local_data, sharding), batches)
+
+    def compile(self, view: View, gradient: Gradient, update: Update, state: Any) -> Callable[[Any, Any, Any], Any]:
+        """(state, constants, batches) -> state, one step for each of the batches; the old state is used up."""
+        mean = partial(lax.pmean, axis_name=AXIS)
+        if self.placing == "pmap":
+            run = _steps(view, lambda *inputs: mean(gradient(*inputs)), update)
+            return jax.pmap(
+                run,
+                AXIS,
+                in_axes=(None, None, 1),
+                out_axes=None,
+                devices=self.devices.devices,
+                donate_argnums=0,
+            )
+        if self.placing == "sharded":
+            gradient = jax.shard_map(
+                lambda *inputs, gradient=gradient: mean(gradient(*inputs)),
+                mesh=self.devices.mesh,
+                in_specs=(EVERYWHERE, EVERYWHERE, DIVIDED),
+                out_specs=EVERYWHERE,
+                check_vma=False,  # it cannot look into the convolution's gradient
+            )
+        return jax.jit(_steps(view, gradient, update), donate_argnums=0, out_shardings=self.shardings(state))
+
+
+def _steps(view: View, gradient: Gradient, update: Update) -> Callable[[Any, Any, Any], Any]:
+    def step(state: Any, constants: Any, batch: Any) -> Any:
+        return update(state, gradient(view(state), constants, batch))
+
+    def run(state: Any, constants: Any, batches: Any) -> Any:
+        if jax.tree.leaves(batches)[0].shape[0] == 1:
+            return step(state, constants, jax.tree.map(lambda leaf: leaf[0], batches))
+        return lax.scan(lambda state, batch: (step(state, constants, batch), None), state, batches)[0]
+
+    return run
+
+
+def _chosen(state_bytes: int) -> Placing:
+    if jax.process_count() > 1:
+        return "sharded"
+    if jax.local_device_count() == 1:
+        return "jit"
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", np.inf)
+    return "sharded" if 2 * state_bytes > memory else "pmap"  # half is for what a step computes
+
+
+def _split(leaf: Any, count: int) -> PartitionSpec:
+    """Along the longest axis that the devices divide; what is small stays whole."""
+    axes = [axis for axis, size in enumerate(leaf.shape) if size % count == 0]
+    if leaf.size < 2**14 or not axes:
+        return EVERYWHERE
+    axis = max(axes, key=lambda axis: leaf.shape[axis])
+    return PartitionSpec(*[None] * axis, AXIS)

@@ -1,0 +1,93 @@
+"""The training state and the training step. What is trained is a loss of one example; diffusion is not known here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array
+
+from jaxdiff.base.checks import require
+from jaxdiff.base.fields import may_change
+from jaxdiff.training.averages import Average, Ema
+from jaxdiff.training.optimisers import Adam, Optimiser, transform_of
+from jaxdiff.training.placing import Placing
+
+Params = Any
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how to train, what to keep and what to show. Intervals are in steps."""
+
+    steps: int = may_change(10_000)
+    optimiser: Optimiser | Callable[[int], optax.GradientTransformation] = Adam()
+    averages: tuple[Average, ...] = (Ema(),)  # the first is shown
+    accumulate: int = 1  # parts of a batch, one after the other, where it is too large for the memory
+    steps_per_call: int = may_change(1)  # that the device takes without a word to the host
+    placing: Placing = may_change("auto")
+    log_every: int = may_change(50)
+    show_every: int = may_change(1000)
+    save_every: int = may_change(500)
+    keep: int = may_change(3)
+    keep_every: int | None = may_change(None)
+    patience: int = may_change(100)  # steps in a row whose loss or gradient is not finite, before the run stops
+    wandb: str | None = may_change(None)  # the project, if Weights & Biases is wanted
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "accumulate", "steps_per_call", "log_every", "show_every", "save_every", "keep"):
+            require(getattr(self, name) > 0, f"{name} > 0", getattr(self, name))
+        require(self.keep_every is None or self.keep_every > 0, "keep_every > 0 or None", self.keep_every)
+        require(self.patience > 0, "patience > 0", self.patience)
+        require(bool(self.averages), "at least one average, such as Ema()", self.averages)
+        for name in ("steps", "log_every", "show_every", "save_every"):
+            interval, call = getattr(self, name), self.steps_per_call
+            require(interval % call == 0, f"{name} that steps_per_call={call} divides", interval)
+        kept = self.keep_every is None or self.keep_every % self.save_every == 0
+        require(kept, f"keep_every that save_every={self.save_every} divides", self.keep_every)
+
+
+@struct.dataclass
+class Tally:
+    """Sums over the steps since they were last written down, so that a run that is continued writes the same."""
+
+    steps: Array
+    loss: Array
+    gradient_norm: Array
+    skipped: Array  # steps that were not finite
+    in_a_row: Array  # of those, the last ones, since the last step that was finite
+
+    @classmethod
+    def zero(cls, in_a_row: Array | int = 0) -> "Tally":
+        whole, real = partial(jnp.zeros, (), jnp.int32), partial(jnp.zeros, (), jnp.float32)
+        return cls(whole(), real(), real(), whole(), jnp.asarray(in_a_row, jnp.int32))
+
+
+@struct.dataclass
+class State:
+    """All there is to train, save and restore."""
+
+    step: Array
+    params: Params
+    ema: tuple[Params, ...]  # one for each of `Training.averages`
+    opt_state: Any
+    key: Array
+    tally: Tally
+
+    @classmethod
+    def start(cls, params: Params, training: Training, key: Array) -> "State":
+        ema = tuple(jax.tree.map(jnp.copy, params) for _ in training.averages)  # copies: all will be donated
+        opt_state = transform_of(training.optimiser, training.steps).init(params)
+        return cls(jnp.zeros((), jnp.int32), params, ema, opt_state, key, Tally.zero())
+
+
+def bytes_of(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def parameters(state: State) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(state.params))

@@ -1,0 +1,24 @@
+"""Weights & Biases, for those who ask for it: training.wandb="my project"."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from jaxdiff.base import files
+
+
+def require_wandb() -> Any:
+    """The module, or one line that says how to get it."""
+    try:
+        return importlib.import_module("wandb")
+    except ImportError:
+        raise ValueError("training.wandb needs Weights & Biases: pip install wandb, or leave it out") from None
+
+
+def begin(project: str, folder: Path, config: Any) -> Any:
+    """The run of this folder over there, a new one or the one that is resumed."""
+    wandb, known = require_wandb(), folder / "wandb_id"
+    if not known.exists():
+        files.write(known, wandb.util.generate_id())
+    name = known.read_text(encoding="utf-8")
+    return wandb.init(project=project, name=folder.name, id=name, dir=folder, config=config, resume="allow")
