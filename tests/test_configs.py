@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxdiff.base import code
-from jaxdiff.cli import drawing
+from jaxdiff.cli import sample
 from jaxdiff.cli.options import parsed
 from jaxdiff.core.tables import Discrete, LinearBetas
 from jaxdiff.data import Folder, Tfds
@@ -82,11 +82,11 @@ def test_it_trains_and_can_be_sampled_from(name, pictures, tmp_path, monkeypatch
     flags = ["--workdir", str(run.folder), "--out", str(tmp_path / "out.png"), "--num", "4"]
     if isinstance(config.system, Diffusion):
         prompted = isinstance(config.system.condition, Prompts)
-        assert drawing.draw(parsed([*flags, *(["--prompt", "a cat"] if prompted else [])])) == 0
+        assert sample.draw(parsed([*flags, *(["--prompt", "a cat"] if prompted else [])])) == 0
         assert (tmp_path / "out.png").stat().st_size > 0
     else:
         with pytest.raises(ValueError, match="draws no images"):
-            drawing.draw(parsed(flags))
+            sample.draw(parsed(flags))
 
 
 def test_the_small_ones_are_as_published():

@@ -3,7 +3,9 @@
 import ast
 import re
 import statistics
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,19 @@ def test_files_say_what_they_are_for(module):
 
 def test_half_of_the_functions_have_at_most_ten_lines():
     assert statistics.median(n for path in FILES.values() for n in functions(path).values()) <= 10
+
+
+@pytest.mark.parametrize(
+    "command", [("-c", "import jaxdiff"), ("train.py", "--help"), ("sample.py", "--help")], ids=str
+)
+def test_the_doors_open_at_once(command):
+    """Well below half a second, since nothing heavy is imported; several tests may run at once, so with a margin."""
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, check=True)
+    assert time.perf_counter() - begin < 5
+    loud = [sys.executable, "-X", "importtime", *command]
+    imports = subprocess.run(loud, cwd=ROOT, capture_output=True, text=True, check=True).stderr
+    assert not any(f" {name}\n" in imports for name in ("jax", "numpy", "flax", "matplotlib", "PIL"))
 
 
 def test_the_docs_show_the_same_house():

@@ -518,7 +518,7 @@ REFUSED = {
     "skip_scale": 0.5,
     "taps": (1.0, 3.0, 3.0, 1.0),
     "project_resampled": True,
-    "embedding": GaussianFourier(),
+    "noise_embedding": GaussianFourier(),
     "down_padding": (1, 0),
     "multipliers": (2, 2),
     "noise_width": 6,

@@ -274,8 +274,7 @@ def untrained(config, folder):
     """A run with its first state for a checkpoint."""
     run = Experiment(config, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    run._keep_codec()
-    run._write_config()
+    run._write_about()
     checkpoints = Checkpoints(folder / "checkpoints", keep=1)
     checkpoints.save(0, jax.jit(run._start, static_argnums=0)(run.shape, 0))
     checkpoints.close()
@@ -358,7 +357,7 @@ def test_folders_without_a_run_or_checkpoint_are_refused(opened, tmp_path):
 @pytest.mark.parametrize("average", [0, None, 0.15])
 def test_a_run_without_a_checkpoint_is_refused(average, tmp_path):
     run = Experiment(TRAINED, tmp_path)
-    run._write_config()
+    run._write_about()
     with pytest.raises(ValueError, match="has no checkpoint yet"):
         load(tmp_path, average=average)
     (tmp_path / "checkpoints").mkdir()
@@ -427,7 +426,7 @@ def test_a_classifier_is_loaded_and_guides(tmp_path):
     with pytest.raises(ValueError, match="trained Classification, which draws no images"):
         load(tmp_path / "judge")
     ten = Model(toy.config.system, {}, (8, 8, 1))
-    assert ten.denoiser(2.0, judge).denoise.log_prob.args[1] is judge.params
+    assert ten.denoiser(2.0, judge).denoise.log_prob.params is judge.params
 
 
 def test_classes_are_those_of_the_data(run, tmp_path):

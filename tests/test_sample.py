@@ -6,7 +6,6 @@ import math
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -233,17 +232,14 @@ def test_every_field_of_a_sampler_or_grid_is_an_option():
                 assert (f"{kind}.{field.name}" in parsed) != (inner or field.name in parsed), field.name
 
 
-def test_help_answers_within_half_a_second():
-    begin = time.perf_counter()
+def test_help_lists_every_option_and_every_sampler():
     said = subprocess.run([sys.executable, "sample.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    seconds = time.perf_counter() - begin
-    heavy = [sys.executable, "-X", "importtime", "sample.py", "--help"]
-    imported = subprocess.run(heavy, cwd=ROOT, capture_output=True, text=True, check=True).stderr
-    assert not any(f" {name}\n" in imported for name in ("jax", "numpy", "flax", "matplotlib", "PIL"))
-    assert seconds < 5, "half a second alone on a machine; several tests may run at once"
-    for group in ("which model", "what", "how", "guidance", "editing", "out"):
+    for group in ("which model", "what", "how", "guidance", "editing", "out", "samplers", "grids"):
         assert f"\n{group}:" in said.stdout
-    assert "\n  DDIM                Implicit models" in said.stdout
+    for name in (*classes(samplers, samplers.Sampler), *classes(grids)):
+        assert f"\n  {name} " in said.stdout
+    for name in vars(options.parsed([])):
+        assert f" --{name.rpartition('.')[2]}" in said.stdout
 
 
 def test_parameters_change_the_config_s_own_sampler():

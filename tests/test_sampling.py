@@ -26,15 +26,15 @@ ONE = jax.devices()[:1]
 class Recorder(samplers.Sampler):
     """A sampler that keeps what noise it is given: the initial noise, then that of each step."""
 
-    def init(self, x):
-        return x / PROCESS.sigma(TIMES[0]), jnp.zeros((10, *x.shape))
+    def init(self, x, t):
+        return x / PROCESS.sigma(TIMES[0]), jnp.zeros((10, *x.shape)), 0
 
     def image(self, carry):
         return jnp.concatenate([carry[0][None], carry[1]])
 
-    def step(self, denoise, process, key, carry, path, i):
-        first, drawn = carry
-        return first, drawn.at[i].set(normal(key, first.shape, first.dtype))
+    def step(self, denoise, key, carry, t, s):
+        first, drawn, i = carry
+        return first, drawn.at[i].set(normal(key, first.shape, first.dtype)), i + 1
 
 
 def seventeen(sampler, **options):
@@ -110,8 +110,8 @@ def test_one_program_serves_any_number_of_images_any_grid_and_new_parameters(com
 class Staying(samplers.Sampler):
     """A sampler that stays where it starts."""
 
-    def step(self, denoise, process, key, carry, path, i):
-        return carry
+    def step(self, denoise, key, x, t, s):
+        return x
 
 
 STAYING, SHAPE, LATE = Staying(), (4, 4, 3), TIMES[4:]
@@ -353,8 +353,8 @@ def test_debug_says_where_the_first_value_that_is_not_finite_appeared():
         ({"indices": range(-5, 5)}, "indices must be"),
         ({"indices": [0.5]}, "indices must be"),
         ({"indices": []}, "indices must be"),
-        ({"seed": -1}, "seed must be a whole number, at least 0, got -1"),
-        ({"seed": 2**32}, "seed must be below"),
+        ({"seed": -1}, "seed must be a whole number, at least 0 and below 2\\^32, got -1"),
+        ({"seed": 2**32}, "seed must be a whole number, at least 0 and below 2\\^32"),
         ({"batch_size": 0}, "batch_size must be a whole number, at least 1, got 0"),
         ({"every": 0}, "every must be a whole number, at least 1"),
         ({"conditions": np.zeros(3)}, r"one entry for each of the 16 images, got shape \(3,\)"),
@@ -364,12 +364,12 @@ def test_debug_says_where_the_first_value_that_is_not_finite_appeared():
         ({"denoise": lambda x, t: x[0]}, r"must return an image of its input's shape, \(2,\), got \(\)"),
         ({"denoise": lambda x, t: (x, x)}, "must return an image of its input's shape.*got tuple"),
         ({"denoise": "x"}, "denoise must be a function"),
-        ({"process": VP}, r"process must be one of jaxdiff.process, such as VP\(\)"),
-        ({"sampler": samplers.DDIM}, r"sampler must be one of jaxdiff.samplers, such as DDIM\(\)"),
-        ({"sampler": "ddim"}, "sampler must be one of jaxdiff.samplers"),
+        ({"process": VP}, r"process must be one of jaxdiff.core.process, such as VP\(\)"),
+        ({"sampler": samplers.DDIM}, r"sampler must be one of jaxdiff.core.samplers, such as DDIM\(\)"),
+        ({"sampler": "ddim"}, "sampler must be one of jaxdiff.core.samplers"),
         ({"times": grids.LogSNR()}, r"times must be a row .* such as Uniform\(\)\(process, steps\)"),
         ({"times": 30}, "times must be a row"),
-        ({"seed": 1.5}, "seed must be a whole number, at least 0, got 1.5"),
+        ({"seed": 1.5}, "seed must be a whole number, at least 0 and below 2\\^32, got 1.5"),
         ({"seed": None}, "seed must be a whole number"),
         ({"shape": (2.5,)}, "shape must be a whole number"),
         ({"batch_size": 2.5}, "batch_size must be a whole number"),
@@ -396,7 +396,7 @@ def test_bad_calls_end_in_one_clear_error(change, says):
 def test_a_model_of_another_process_is_refused_unless_moved():
     model = NetworkDenoiser(lambda x, t: 0.1 * x, LinearVE(), data, c_noise=time)
     nested = Clip(Autoguidance(model, model, 2.0))
-    with pytest.raises(ValueError, match=r"made for Karras\(.*not for VP\(.*Moved"):
+    with pytest.raises(ValueError, match=r"made for LinearVE\(.*not for VP\(.*Moved"):
         sample(nested, PROCESS, samplers.DDIM(), TIMES, shape=(2,))
     moved = Clip(Moved(model, LinearVE(), PROCESS))
     assert np.isfinite(sample(moved, PROCESS, samplers.DDIM(), TIMES, shape=(2,))).all()

@@ -243,7 +243,9 @@ def test_what_is_free_may_change(run, command):
 
 def test_what_cannot_change(run, command):
     before = (run / "config.json").read_bytes()
-    wanted = r"cannot go on with another config \(batch_size was 16, is 32, training.optimiser.rate was 0.002, is 0.1\)"
+    wanted = (
+        r"cannot be resumed with another config \(batch_size was 16, is 32, training.optimiser.rate was 0.002, is 0.1\)"
+    )
     refused(command(*TOY, "--workdir", run, "batch_size=32", "training.optimiser.rate=0.1"), f"{wanted}: .*--restart")
     assert (run / "config.json").read_bytes() == before
     more = ("training.steps=144", "training.log_every=12", "training.show_every=12", "training.save_every=12")
@@ -287,7 +289,12 @@ def test_a_folder_belongs_to_one_process(run, command):
     ("spoil", "says"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:100]), "config.json is damaged"),
-        (lambda path: path.write_text('{"is": "os.system"}'), 'unknown "os.system"'),
+        (lambda path: path.write_text('{"is": "os.system"}'), "has the form None"),
+        (
+            lambda path: path.write_text('{"form": 1, "config": {"is": "os:system"}}'),
+            "os:system is code, which runs only",
+        ),
+        (lambda path: path.write_text('{"form": 1, "config": {"is": "os.system"}}'), 'unknown "os.system"'),
         (lambda path: path.unlink(), "has checkpoints and no config.json: --restart sets them aside"),
     ],
 )
@@ -330,7 +337,7 @@ def refused(result, says):
         (("training",), "has the form field.subfield=value"),
         (("--bogus",), "unrecognized arguments: --bogus; --help tells more"),
         (("--work", "x"), "unrecognized arguments: --work"),
-        (("--config", "tests/tyo.py"), "no config file tests/tyo.py; did you mean tests/toy.py?"),
+        (("--config", "tests/tyo.py"), 'no config file tests/tyo.py; did you mean "toy"'),
     ],
 )
 def test_bad_settings_are_one_line_and_leave_nothing(command, monkeypatch, tmp_path, arguments, says):
@@ -416,7 +423,7 @@ def test_a_dry_run_writes_nothing(command, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["train.py", *TOY, "--workdir", str(tmp_path / "new"), "--dry_run"])
     assert train.main() == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("experiment.Config(")
+    assert shown.startswith("models.Config(")
     for fact in ("1,797 of 8x8x1", "GFLOP", "parameters", "112.3 steps", "8 cpu, pmap", "new, new"):
         assert fact in shown
     assert list(tmp_path.iterdir()) == []

@@ -129,10 +129,10 @@ EXAMPLE = """\
 {imports}from pathlib import Path
 
 import numpy as np
-from jax import export  # and flatbuffers, which it needs
+from jax import export  # needs flatbuffers
 
 sampler = export.deserialize(bytearray(Path({path}).read_bytes()))
-numbers = np.arange(10, dtype=np.uint32)  # a seed and a number name an image, whatever it is drawn with
+numbers = np.arange(10, dtype=np.uint32)  # seed and number determine an image, whatever it is drawn with
 {condition}images = sampler.call(np.uint32(0), numbers{also})  # seed 0: uint8 [10, {shape}]
 np.save("images.npy", images)
 """

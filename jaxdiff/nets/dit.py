@@ -1,5 +1,7 @@
 """The diffusion transformer (Peebles & Xie 2023), for pixels and for latents."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
@@ -59,25 +61,13 @@ class DiT(Net):
         divides(self.patch, x)
         label, _ = parted(condition, self.classes is not None, text=False)
         c_noise = jnp.broadcast_to(c_noise, x.shape[:-3])
-
-        def vector(name):
-            make = Conditioning(
-                width=self.width,
-                noise_width=256,
-                noise_embedding=self.noise_embedding,
-                classes=self.classes,
-                dtype=self.dtype,
-                name=name,
-            )
-            return make(c_noise, label)
-
         *_, height, width, channels = x.shape
         grid = height // self.patch, width // self.patch
         h = dense(self.width, dtype=self.dtype, name="first")(to_patches(x, self.patch))
         h = h + jnp.broadcast_to(positions(*grid, self.width), h.shape).astype(h.dtype)
         block = nn.remat(DiTBlock) if self.remat else DiTBlock
         vectors = [
-            vector(f"embedding_{i}" if self.own_embedding else "embedding")
+            self.embed(c_noise, label, f"embedding_{i}" if self.own_embedding else "embedding")
             for i in range(self.depth if self.own_embedding else 1)
         ]
         for i in range(self.depth):
@@ -96,6 +86,18 @@ class DiT(Net):
         h = layer_norm(affine=False, dtype=dtype)(h) * (1 + scale) + shift
         h = dense(self.patch**2 * out, zero=True, dtype=dtype, name="last")(h)
         return from_patches(h, self.patch, grid)
+
+    def embed(self, c_noise: Array, label: Any, name: str) -> Array:
+        """The embedding of noise level and label."""
+        make = Conditioning(
+            width=self.width,
+            noise_width=256,
+            noise_embedding=self.noise_embedding,
+            classes=self.classes,
+            dtype=self.dtype,
+            name=name,
+        )
+        return make(c_noise, label)
 
 
 def to_patches(x: Array, patch: int) -> Array:
