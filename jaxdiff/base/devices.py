@@ -58,6 +58,3 @@ def agreed(yes: bool) -> bool:
 def is_first() -> bool:
     """Whether this is the process that writes files and talks."""
     return jax.process_index() == 0
-
-
-# --- what a process sets before JAX does anything -------------------------------------------------------------------

@@ -20,14 +20,6 @@ from jaxdiff.core.rng import stratified as stratified
 from jaxdiff.core.times import Times, UniformTimes
 from jaxdiff.core.weightings import Weighting, simple
 
-# --- how much each noise level counts: Point -> the weight of |x_0 - D(x_t, t)|² ------------------------------------
-
-
-# --- which times are trained on: (process, u) -> t, a quantile function of u in [0, 1) ------------------------------
-
-
-# --- the loss -------------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class DenoisingLoss:

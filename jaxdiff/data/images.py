@@ -109,6 +109,3 @@ def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def _check_channels(channels: int) -> None:
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (gray) or 3 (colour), got {channels}")
-
-
-# --- pictures ---------------------------------------------------------------------------------------------------------

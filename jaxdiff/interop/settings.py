@@ -64,7 +64,7 @@ class TorchClass:
     settings: Mapping[str, tuple[Any, Rule]]  # the value where config.json is silent, and what is legal
     build: Callable[[Settings, Mapping[str, np.ndarray]], Net]  # from checked settings and PyTorch's tensors
     describe: Callable[[Any, int], Settings]  # the inverse, for images of so many channels
-    free: Mapping[str, Rule]  # fields by which networks may differ that to PyTorch are the same
+    free: Mapping[str, Rule]  # fields that PyTorch does not have: networks that differ only in these are one to it
     table: Callable[[Any], Iterable[Row]]
     channels: Callable[[Any, Mapping[str, Any]], int]  # those of the image, as the parameters have them
     inputs: Callable[[Any, int], tuple]  # the smallest image that the network takes, and what else it takes

@@ -227,9 +227,3 @@ def _several(what: str, given: Any, single: Any) -> Sequence[Any]:
     each = [given] if isinstance(given, single) else given
     require(len(each) > 0, f"at least one {what}", given)
     return each
-
-
-# --- from a folder of diffusers ---------------------------------------------------------------------------------------
-
-
-# --- from a run -----------------------------------------------------------------------------------------------------

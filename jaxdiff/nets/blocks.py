@@ -30,7 +30,7 @@ from jaxdiff.nets.layers import (
 
 @struct.dataclass
 class Text:
-    """A text as an image network sees it: a sequence to attend to, and one vector of it all."""
+    """A text as an image network sees it: a sequence to attend to, and one vector for the whole."""
 
     sequence: Array  # [..., length, width], of any length and width
     mask: Array | None = None  # [..., length], False where there is nothing
@@ -93,7 +93,7 @@ Resample = Literal["down", "up"] | None
 
 
 class ResBlock(Net):
-    """Norm, SiLU and convolution, twice, added to the input; the embedding comes in at the second norm."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))); the embedding enters at the second norm (Ho et al. 2020)."""
 
     features: int
     resample: Resample = None  # half or double the size, in the block (Brock et al. 2019)
@@ -134,7 +134,7 @@ class ResBlock(Net):
 
 
 class Attention(Net):
-    """Each pixel looks at all pixels, or at the tokens of a text; added to the input."""
+    """x + attention of each pixel to all pixels, or to the tokens of a text."""
 
     heads: int = 1
     skip_scale: float = 1.0
@@ -172,10 +172,11 @@ def divides(factor: int, x: Array) -> None:
 
 
 class SelfConditioned(Net):
-    """A network that looks twice, the second time at its own first answer too (Chen et al. 2023).
+    """F(x, F(x, 0)): a network that is called twice, the second time with its first answer (Chen et al. 2023).
 
-    The network sees twice the channels, so give it its `out_channels`. In training the first answer is hidden from
-    half of the examples.
+        SelfConditioned(UNet(out_channels=3))  # it sees six channels: the image, and the answer beside it
+
+    In training half of the examples get 0 for the first answer.
     """
 
     network: nn.Module

@@ -12,7 +12,7 @@ from jaxdiff.nets.layers import Dtype, Net, NoiseEmbedding, Positional, Positive
 
 
 class DiTBlock(Net):
-    """Attention and a perceptron on tokens; scale, shift and gate of each come from the embedding."""
+    """x + gate attention(norm(x)), then x + gate mlp(norm(x)); scale, shift and gate come from the embedding."""
 
     heads: int
     dropout: Rate = 0.0

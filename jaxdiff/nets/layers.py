@@ -115,10 +115,10 @@ class Conv(Net):
 
 
 class GroupNorm(Net):
-    """Mean 0 and deviation 1 over all pixels and a group of channels (Wu & He 2018), then scale and shift.
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, over all pixels and a group of channels (Wu & He 2018).
 
-    By default as many groups as there can be up to 32, of at least four channels. Given a scale and a shift, vectors,
-    the result is y (1 + scale) + shift; all of it is one multiplication and one addition a pixel.
+    By default as many groups as possible, up to 32, of at least four channels. Given the vectors scale and shift, the
+    result is y (1 + scale) + shift. Each pixel takes one multiplication and one addition.
     """
 
     groups: int | None = None
@@ -159,7 +159,7 @@ def layer_norm(
 
 
 class Embed(Net):
-    """A learned vector for each of `count` integers; NaN for any other that is found out too late to be refused."""
+    """A learned vector for each of `count` integers. Others are refused; inside a compiled program they give NaN."""
 
     count: int
     features: int
@@ -211,7 +211,7 @@ _elsewhere = ContextVar("elsewhere", default=False)
 
 @contextlib.contextmanager
 def for_any_machine() -> Iterator[None]:
-    """What is traced within relies on nothing that only this machine may have."""
+    """What is traced within can be compiled for any machine, not only for this one."""
     before = _elsewhere.set(True)
     try:
         yield
@@ -219,11 +219,11 @@ def for_any_machine() -> Iterator[None]:
         _elsewhere.reset(before)
 
 
-# --- half and double size: taps are a filter of two or four, (1, 1) or (1, 3, 3, 1) say -----------------------------
+# --- half and double size; taps are those of the filter, such as (1, 1) or (1, 3, 3, 1) ------------------------------
 
 
 def downsample(x: Array, taps: tuple[float, ...] = (1.0, 1.0), pad: bool = True) -> Array:
-    """Every second pixel of x filtered, in height and width; (1, 1) is the mean of 2x2 pixels."""
+    """x filtered, then every second pixel of it, in height and in width; taps (1, 1) take the mean of 2x2 pixels."""
     for axis in (x.ndim - 3, x.ndim - 2):
         x = _padded(x, axis, len(taps) // 2 - 1) if pad else x
         last = x.shape[axis] - len(taps) + 1
@@ -233,7 +233,7 @@ def downsample(x: Array, taps: tuple[float, ...] = (1.0, 1.0), pad: bool = True)
 
 
 def upsample(x: Array, taps: tuple[float, ...] = (1.0, 1.0)) -> Array:
-    """The transpose of `downsample`, times 4; (1, 1) repeats each pixel."""
+    """The transpose of `downsample`, times 4; taps (1, 1) repeat each pixel."""
     for axis in (x.ndim - 3, x.ndim - 2):
         size, edge = x.shape[axis], len(taps) // 2 - 1
         padded = _padded(x, axis, edge)
@@ -256,9 +256,9 @@ def _weighted(parts: list[Array], taps: tuple[float, ...]) -> Array:
 
 @dataclass(frozen=True)
 class Positional:
-    """Sines and cosines of geometric frequencies, from 1 down to 1 / `period` (Vaswani et al. 2017).
+    """sin(w c) and cos(w c) for `width` / 2 frequencies w, geometric from 1 to 1 / `period` (Vaswani et al. 2017).
 
-    For numbers that go to hundreds, such as step numbers; what stays below 1 wants `ScaledTime` or `GaussianFourier`.
+    For c_noise in the hundreds, such as step numbers. Where it stays below 1 take `ScaledTime` or `GaussianFourier`.
     """
 
     period: float = 10000.0
@@ -276,7 +276,7 @@ class Positional:
 
 @dataclass(frozen=True)
 class GaussianFourier:
-    """Sines and cosines of random frequencies, N(0, scale²) turns a unit, never trained (Tancik et al. 2020)."""
+    """sin(2 pi f c) and cos(2 pi f c), frequencies f ~ N(0, scale²) that are not trained (Tancik et al. 2020)."""
 
     scale: float = 16.0
     seed: int = 0

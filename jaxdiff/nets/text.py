@@ -83,7 +83,7 @@ def _filled(tokens: list[int], length: int, text: str) -> np.ndarray:
 
 
 class TransformerBlock(Net):
-    """Attention to all tokens and a perceptron, each after a norm and added to its input."""
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
 
     heads: int
     dropout: Rate = 0.0
