@@ -3,19 +3,35 @@
 import gc
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# What tests run is small, and what they compile is much: XLA takes the short way, here and in the commands they start.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 _compiled: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda event, *_, **__: _compiled.append(event) if event == "/jax/core/compile/backend_compile_duration" else None
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What one process has compiled, all have: the other workers, and the commands that tests start."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        programs = tempfile.TemporaryDirectory(prefix="jaxdiff-programs-", ignore_cleanup_errors=True)
+        config.add_cleanup(programs.cleanup)
+        kept = {"jax_compilation_cache_dir": programs.name, "jax_persistent_cache_min_compile_time_secs": 0.1}
+        for name, value in kept.items():
+            os.environ[name.upper()] = str(value)
+            jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session")
@@ -24,24 +40,12 @@ def compiled() -> list[str]:
     return _compiled
 
 
-@pytest.fixture(scope="module")
-def compiled_quickly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """For tests that compile much and run little: with few optimisations, and equal programs but once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
-
-
 @pytest.fixture
 def optimised() -> Iterator[None]:
-    """For those among them that run much after all."""
-    before = jax.config.read("jax_disable_most_optimizations")
+    """For a test that runs much after all."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from jaxdiff.models import Diffusion, Prompts
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.nets import MLP, Autoencoder, DiT, Prompted, SmallUNet
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 

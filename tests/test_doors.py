@@ -15,7 +15,6 @@ from jaxdiff.base import code, environment
 from jaxdiff.base.plain import CodeNeededError
 from jaxdiff.models.config import FORM, read_config
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 ROOT = Path(__file__).parent.parent
 
 SHAPES = '''

@@ -29,7 +29,6 @@ from jaxdiff.models.editing import (
 )
 from jaxdiff.models.model import EditCondition, Model
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 LINE, SMALL = Flow(), (2, 2, 1)
 RANDOM = np.random.default_rng(0)
 

@@ -21,7 +21,6 @@ from jaxdiff.models.export import PLATFORMS, export
 from jaxdiff.models.model import Classifier, Model
 from jaxdiff.nets import MLP, Bytes, Prompted, TextEncoder, UNet, Words
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 README = Path(__file__).parent.parent / "README.md"
 SHAPE = (8, 8, 1)
 LABELS = Labels(10, drop=0.1)
@@ -84,7 +83,7 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, compiled_quickly, models):
+def folder(tmp_path_factory, models):
     """Each model exported, and what their programs draw in a process that knows no jaxdiff."""
     folder, elsewhere = tmp_path_factory.mktemp("exported"), tmp_path_factory.mktemp("elsewhere")
     for name, model in models.items():

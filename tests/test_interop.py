@@ -30,7 +30,6 @@ with warnings.catch_warnings():
     import torch
     from diffusers import AutoencoderKL, DiTTransformer2DModel, UNet2DModel
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 torch.set_num_threads(1)  # more are in the way of ours
 
 SMALL = {"block_out_channels": (16, 24, 40), "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 8}

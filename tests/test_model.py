@@ -27,7 +27,6 @@ from jaxdiff.nets import EncoderUNet as ClassifierNet
 from jaxdiff.training import Ema, PowerEma, averages
 from jaxdiff.training.checkpoint import Checkpoints, fingerprint
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 SHAPE, NAMES = (2, 2, 1), ("cat", "dog", "ship")
 LABELLED = Model(exact_system(condition=Labels(3, drop=0.1)), {}, SHAPE, classes=NAMES, name="toy")
 PLAIN = Model(exact_system(), {}, SHAPE, name="plain")

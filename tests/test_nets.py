@@ -27,7 +27,6 @@ from jaxdiff.nets import (
     unet,
 )
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 READY = {
     f"{module.__name__.split('.')[-1]}.{name}": value
     for module in (unet, dit, autoencoder)

@@ -50,7 +50,8 @@ def together(tmp_path_factory):
             cwd=ROOT,
             env={
                 **os.environ,
-                **{"XLA_FLAGS": "", "JAX_COORDINATOR_ADDRESS": address, "JAXDIFF_CACHE": str(folder.parent)},
+                "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1"),
+                **{"JAX_COORDINATOR_ADDRESS": address, "JAXDIFF_CACHE": str(folder.parent)},
                 **{"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(number)},
             },
             stderr=subprocess.PIPE,

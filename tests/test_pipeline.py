@@ -36,7 +36,6 @@ with quiet():
     import diffusers
     import torch
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 torch.set_num_threads(1)  # more are in the way of ours
 
 SMALL = {"block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": 8}

@@ -26,7 +26,6 @@ def run(name):
     return scope
 
 
-@pytest.mark.usefixtures("compiled_quickly")
 def test_the_readme(tmp_path, monkeypatch):
     mpl.use("Agg")
     monkeypatch.chdir(tmp_path)
@@ -39,7 +38,6 @@ def test_the_readme(tmp_path, monkeypatch):
     assert (tmp_path / "mixture.png").stat().st_size > 5000
 
 
-@pytest.mark.usefixtures("compiled_quickly")
 def test_the_library_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scope = run("docs/library.md")
@@ -48,7 +46,6 @@ def test_the_library_page(tmp_path, monkeypatch):
     assert scope["gradient"] < 0  # the weight wants to grow from zero
 
 
-@pytest.mark.usefixtures("compiled_quickly")
 def test_the_page_on_extending(tmp_path, monkeypatch, called):
     """All of it is one file, from which a model is trained and sampled; each class in it has less than 20 lines."""
     monkeypatch.chdir(tmp_path)

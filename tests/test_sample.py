@@ -33,7 +33,6 @@ from jaxdiff.models.model import Model
 from jaxdiff.nets import MLP, UNet
 from jaxdiff.nets import EncoderUNet as Network
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 ROOT = Path(__file__).parent.parent
 SHORT = replace(config.training, placing="jit", steps=4, log_every=4, show_every=4, save_every=2)
 

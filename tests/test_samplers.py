@@ -15,7 +15,6 @@ from jaxdiff.core.rng import image_key, normal
 from jaxdiff.core.sampling import sample, walk
 from jaxdiff.core.tables import Discrete, LinearBetas
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=name)
 
 

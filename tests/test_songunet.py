@@ -7,7 +7,6 @@ import pytest
 
 from jaxdiff.nets import unet
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 
 

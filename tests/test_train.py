@@ -57,24 +57,8 @@ def assert_same(outcome, other):
     assert pictures == other_pictures
 
 
-PROGRAMS = {"jax_persistent_cache_min_compile_time_secs": 0, "jax_persistent_cache_min_entry_size_bytes": -1}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory):
-    """A folder where compiled programs are kept, for all runs."""
-    folder = tmp_path_factory.mktemp("programs")
-    chosen = {**PROGRAMS, "jax_compilation_cache_dir": str(folder)}
-    before = {name: getattr(jax.config, name) for name in chosen}
-    for name, value in chosen.items():
-        jax.config.update(name, value)
-    yield {name.upper(): str(value) for name, value in chosen.items()}
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, programs):
+def finished(tmp_path_factory):
     """The folder of a run that nothing befell."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     assert Experiment(toy(), folder).train() is None
@@ -103,8 +87,8 @@ def command(monkeypatch, called):
 # --- killed, and gone on --------------------------------------------------------------------------------------------
 
 
-def start(folder, programs, ended, **streams):
-    environment = {**os.environ, **programs, "XLA_FLAGS": "", "JAXDIFF_CACHE": str(folder.parent)}
+def start(folder, ended, **streams):
+    environment = {**os.environ, "JAXDIFF_CACHE": str(folder.parent)}
     arguments = [sys.executable, "train.py", *TOY, "--workdir", str(folder), "training.placing=jit"]
     process = ended.enter_context(subprocess.Popen(arguments, cwd=ROOT, env=environment, **streams))
     ended.callback(process.kill)
@@ -128,11 +112,11 @@ def is_saving(folder):
 
 
 @pytest.fixture(scope="module")
-def survivor(tmp_path_factory, finished, programs):
+def survivor(tmp_path_factory, finished):
     """A run killed while saving, and after a row or two; then stopped by SIGTERM, and by Ctrl-C at a terminal."""
     folder, said = tmp_path_factory.mktemp("killed") / "run", {}
     with contextlib.ExitStack() as ended:
-        kill_and_stop(folder, said, lambda **streams: start(folder, programs, ended, **streams))
+        kill_and_stop(folder, said, lambda **streams: start(folder, ended, **streams))
     return folder, said
 
 
