@@ -3,7 +3,7 @@
 Cost and result: not trained to its end here yet.
 """
 
-from jaxdiff.core import c_noise, grids, predictions, process, samplers, times, weightings
+from jaxdiff.core import c_noise, grids, predictions, process, samplers, times
 from jaxdiff.data import Tfds
 from jaxdiff.data.augment import Augment
 from jaxdiff.models import Config, Diffusion, Labels
@@ -15,7 +15,6 @@ system = Diffusion(
     process=process.Flow(),
     prediction=predictions.flow,
     c_noise=c_noise.ScaledTime(1000.0),
-    weighting=weightings.flow,
     times=times.LogitNormal(),
     condition=Labels(10, drop=0.1),
     sampler=samplers.Heun(),

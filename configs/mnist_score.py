@@ -19,7 +19,7 @@ config = Config(
         input_scale=inputs.UnitVariance(0.6),
         c_noise=c_noise.time,
         sampler=PredictorCorrector(),
-        grid=Uniform(last=1e-3),
+        grid=Uniform(),
         steps=200,
     ),
     data=Tfds("mnist"),

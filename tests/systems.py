@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxdiff.core import grids, process, samplers, tables
+from jaxdiff.core import grids, predictions, process, samplers, tables
 from jaxdiff.core.c_noise import time
 from jaxdiff.core.exact import Mixture
-from jaxdiff.core.predictions import EDMPreconditioning
 from jaxdiff.models import Diffusion
 from jaxdiff.nets.layers import Net
 
@@ -72,6 +71,21 @@ def grid_for(sampler, process, steps):
     return grids.LogSNR()(process, steps)
 
 
+def truth(prediction, point, x_0, eps):
+    """What a network of this type should say of x_t = alpha x_0 + sigma eps, from the papers' definitions."""
+    if isinstance(prediction, predictions.EDMPreconditioning):
+        a, s, d = point.alpha, point.sigma, prediction.sigma_data
+        variance = (a * d) ** 2 + s**2
+        return (x_0 - a * d**2 / variance * point.perturb(x_0, eps)) / (s * d / jnp.sqrt(variance))
+    return {
+        predictions.data: x_0,
+        predictions.noise: eps,
+        predictions.velocity: point.alpha * eps - point.sigma * x_0,
+        predictions.score: -eps / point.sigma,
+        predictions.flow: eps - x_0,
+    }[prediction]
+
+
 # --- a network whose answers are known ------------------------------------------------------------------------------
 
 MEANS = (-0.5, 0.1, 0.4)  # of all pixels, under each label
@@ -109,5 +123,10 @@ class ExactClassifier(Net):
 
 def exact_system(**fields):
     """A model without training, on a straight line from pure noise."""
-    flow = {"process": process.Flow(), "prediction": EDMPreconditioning(0.5), "c_noise": time, "clip": False}
+    flow = {
+        "process": process.Flow(),
+        "prediction": predictions.EDMPreconditioning(0.5),
+        "c_noise": time,
+        "clip": False,
+    }
     return Diffusion(Exact(), **flow, **{"sampler": samplers.DDIM(), "grid": grids.Uniform(), "steps": 10} | fields)

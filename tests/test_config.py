@@ -568,7 +568,9 @@ def test_bad_overrides_are_refused(assignment, says):
 def test_an_object_where_anything_may_be_is_not_replaced():
     with pytest.raises(ValueError, match=r"; or set anything\.rate$"):
         overrides.override(Config(anything=Average()), "anything=3")
-    with pytest.raises(ValueError, match="weighting must be one of simple, uniform, flow, likelihood, MinSNR"):
+    with pytest.raises(
+        ValueError, match="weighting must be one of simple, uniform, velocity, flow, likelihood, MinSNR"
+    ):
         overrides.override(Model(weighting=weightings.MinSNR()), "weighting=P3")
     assert overrides.override(Model(weighting=weightings.MinSNR()), "weighting=uniform").weighting is weightings.uniform
     assert overrides.override(Model(), "weighting=P2(k=2)").weighting == weightings.P2(k=2.0)
@@ -706,5 +708,5 @@ def test_overrides_may_stand_in_any_order():
     loss = times.UniformTimes(low=0.1, high=0.5)
     assert overrides.overrides(loss, ["low=0.6", "high=0.9"]) == times.UniformTimes(0.6, 0.9)
     assert overrides.overrides(loss, ["low=0.2", "low=0.3"]).low == 0.3
-    with pytest.raises(ValueError, match="low: needs 0 <= low < high <= 1"):
+    with pytest.raises(ValueError, match="low: needs 0 < low < high <= 1"):
         overrides.overrides(loss, ["low=0.6", "low=0.7"])

@@ -3,53 +3,32 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from systems import GAUSSIAN, PROCESSES, gaussian, name
+from systems import GAUSSIAN, PROCESSES, gaussian, name, truth
 
 from jaxdiff.core import c_noise, denoise, grids, inputs, predictions, samplers
 from jaxdiff.core.process import VE, VP, Cosine, Flow, LinearVE, SubVP
 from jaxdiff.core.sampling import sample
-from jaxdiff.core.tables import Discrete, LinearBetas, ZeroTerminalSNR
+from jaxdiff.core.tables import Discrete, LinearBetas
 
 X_0, EPS = jnp.array([0.5, -0.8, 0.1]), jnp.array([1.0, 0.2, -2.0])
 
 
-def truth(prediction, point):
-    """What a network of this type should say of x_t = alpha X_0 + sigma EPS, from the papers' definitions."""
-    if isinstance(prediction, predictions.EDMPreconditioning):
-        a, s, d = point.alpha, point.sigma, prediction.sigma_data
-        variance = (a * d) ** 2 + s**2
-        return (X_0 - a * d**2 / variance * point.perturb(X_0, EPS)) / (s * d / jnp.sqrt(variance))
-    return {
-        predictions.data: X_0,
-        predictions.noise: EPS,
-        predictions.velocity: point.alpha * EPS - point.sigma * X_0,
-        predictions.score: -EPS / point.sigma,
-        predictions.flow: EPS - X_0,
-    }[prediction]
-
-
-PAIRS = [
-    (process, prediction)
-    for process in PROCESSES
-    for prediction in (
-        predictions.data,
-        predictions.noise,
-        predictions.velocity,
-        predictions.score,
-        predictions.flow,
-        predictions.EDMPreconditioning(),
-    )
-    if not (
-        process is PROCESSES[2] and prediction in (predictions.noise, predictions.score)
-    )  # refused: it ends without signal
-]
+PREDICTIONS = (
+    predictions.data,
+    predictions.noise,
+    predictions.velocity,
+    predictions.score,
+    predictions.flow,
+    predictions.EDMPreconditioning(),
+)
+PAIRS = [(process, prediction) for process in PROCESSES for prediction in PREDICTIONS]
 
 
 @pytest.mark.parametrize(("process", "prediction"), PAIRS, ids=name)
 @pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
 def test_the_true_output_gives_the_clean_image(process, prediction, t):
     point = process.at(t)
-    network = lambda x, c_noise: truth(prediction, point)  # noqa: E731
+    network = lambda x, c_noise: truth(prediction, point, X_0, EPS)  # noqa: E731
     model = denoise.NetworkDenoiser(network, process, prediction, c_noise=c_noise.time)
     tolerance = 1e-5 * max(1.0, float(point.ratio))
     np.testing.assert_allclose(model(point.perturb(X_0, EPS), jnp.asarray(t)), X_0, rtol=1e-5, atol=tolerance)
@@ -123,8 +102,18 @@ def test_bad_denoisers_are_refused():
         denoise.NetworkDenoiser(lambda x, t: x, VP(), predictions.EDMPreconditioning)
     with pytest.raises(ValueError, match="sigma_data > 0"):
         inputs.UnitVariance(0)
-    with pytest.raises(ValueError, match="predict velocity or data"):
-        denoise.NetworkDenoiser(lambda x, t: x, Discrete(ZeroTerminalSNR(LinearBetas())))
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=name)
+def test_where_nothing_is_left_of_the_data_only_some_networks_can_be_asked(process):
+    """Noise and score tell nothing of the image there, and log-SNR is no number; else all is known up to t = 1."""
+    for prediction in PREDICTIONS:
+        model = denoise.NetworkDenoiser(lambda x, c_noise: x, process, prediction, c_noise=c_noise.time)
+        tells = prediction not in (predictions.noise, predictions.score)
+        assert model.t_max == (1 if tells else process.t_max)
+    model = denoise.NetworkDenoiser(lambda x, c_noise: x, process, predictions.velocity, c_noise=c_noise.log_sigma)
+    assert model.t_max == process.t_max
+    assert jnp.isfinite(model(X_0, jnp.asarray(model.t_max))).all()
 
 
 def test_an_unknown_prediction_is_refused():

@@ -31,6 +31,32 @@ def test_spacings_of_a_table():
         np.testing.assert_array_equal(table_indices(grid, 1000), np.arange(1000))
 
 
+@pytest.mark.parametrize("entries", [1, 2, 7, 20, 300, 1000])
+def test_every_number_of_steps_over_a_table(entries):
+    """As many entries as were asked for, each once, and the last among them, but for Leading's even stride."""
+    for steps in range(1, entries + 1):
+        walked = [grid().indices(entries, steps) for grid in (grids.Leading, grids.Trailing, grids.Linspace)]
+        for indices in walked:
+            assert len(indices) == steps
+            assert indices[0] >= 0
+            assert np.all(np.diff(indices) > 0)
+        leading, trailing, linspace = (indices[-1] for indices in walked)
+        assert leading == (steps - 1) * (entries // steps)
+        assert trailing == linspace == entries - 1
+        if steps < entries:
+            down = grids.Linspace(to_data=False).indices(entries, steps)
+            assert (down[0], down[-1], len(down)) == (0, entries - 1, steps + 1)
+            assert np.all(np.diff(down) > 0)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 23, 300])
+@pytest.mark.parametrize("grid", [grids.Trailing(), grids.Linspace()], ids=str)
+def test_these_grids_start_from_pure_noise(grid, steps):
+    times = np.asarray(grid(Discrete(LinearBetas(300)), steps))
+    assert len(times) == steps + 1
+    assert times[0] == 1
+
+
 def test_a_table_can_be_left_at_its_first_entry():
     table = Discrete()
     for grid, steps in (
@@ -95,6 +121,10 @@ def test_every_grid_takes_any_number_of_steps(grid, steps):
         (lambda: grids.Karras(first=80.0)(VP(), 10), "within"),
         (lambda: grids.checked(np.array([1, 1 - 1e-9, 0.0])), "must fall strictly"),
         (lambda: grids.Linspace()(Discrete(), 1001), "at most the 1000 entries of the table, got 1001"),
+        (
+            lambda: grids.Linspace(to_data=False)(Discrete(), 1000),
+            "without to_data steps must be below the 1000 entries",
+        ),
         (lambda: grids.Leading()(Flow(), 10), "Leading walks the entries of a table, and Flow.* has none"),
         (lambda: grids.Uniform(0.1, 0.9)(VP(), 5), "must fall strictly"),
         (lambda: grids.LogSNR(first=0.1, last=0.9)(VE(), 5), "must fall strictly"),

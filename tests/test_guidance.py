@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from jaxdiff.core import grids, samplers, sampling
+from jaxdiff.core.c_noise import time
+from jaxdiff.core.denoise import NetworkDenoiser
 from jaxdiff.core.exact import Mixture
 from jaxdiff.core.guidance import (
     Autoguidance,
@@ -18,6 +20,7 @@ from jaxdiff.core.guidance import (
     Unconditional,
     Within,
 )
+from jaxdiff.core.predictions import velocity
 from jaxdiff.core.process import VE, VP, Cosine, Flow, LinearVE, SubVP
 from jaxdiff.core.tables import Discrete
 
@@ -89,7 +92,7 @@ def test_mode_shares_follow_the_scale(kind, scale):
     Ancestral samplers do so at scales 0 and 1; beyond, the guided scores are no longer those of one diffusion.
     """
     process, count = VE(0.3, 20.0), 4096
-    level = process.at(0.0)
+    level = process.at(process.t_min)
     grid = np.linspace(-6, 6, 4001)
     each = np.array([[0.6], [0.4]]) * np.exp(
         -((grid - np.array([[-1.0], [1.0]])) ** 2) / (2 * (0.49 + float(level.sigma) ** 2))
@@ -100,7 +103,7 @@ def test_mode_shares_follow_the_scale(kind, scale):
 
     sampler = samplers.Langevin(snr=0.25, corrections=60)
     x = sampling.sample(
-        guided(kind, process, scale), process, sampler, grids.LogSNR()(process, 30),
+        guided(kind, process, scale), process, sampler, grids.LogSNR(to_data=False)(process, 30),
         shape=(1,), indices=count, batch_size=count, conditions=np.full(count, LABEL), devices=jax.devices()[:1],
     )  # fmt: skip
     assert (x > 0).mean() == pytest.approx(share, abs=4 * (share * (1 - share) / count) ** 0.5)
@@ -181,6 +184,24 @@ def test_rescale_brings_the_deviation_back():
     np.testing.assert_allclose(
         ClassifierFreeGuidance(model, 0.0, 3.0, rescale=0.7)(x, t, y), (0.7 * 3 + 0.3 * 7) * x, rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("rescale", [0.7, 1.0])
+def test_rescale_is_the_papers_where_nothing_is_left_of_the_data_and_of_the_clean_image_elsewhere(rescale):
+    """Lin et al., equations 14 to 16, of the velocity that a network says; at pure noise that is -x_0."""
+    process, rng = Cosine(), np.random.default_rng(0)
+    said, x = rng.normal(size=(2, 50)), jnp.asarray(rng.normal(size=50), jnp.float32)  # under null and condition
+    network = lambda x, t, y: jnp.asarray(said, jnp.float32)[y]  # noqa: E731
+    model = NetworkDenoiser(network, process, velocity, c_noise=time)
+    guided = ClassifierFreeGuidance(model, 0, 3.0, rescale)
+    v = said[0] + 3 * (said[1] - said[0])
+    v = rescale * v * said[1].std() / v.std() + (1 - rescale) * v
+    np.testing.assert_allclose(guided(x, jnp.asarray(1.0), 1), -v, rtol=1e-5)
+    half = jnp.asarray(0.5)
+    x_0 = np.array([model(x, half, y) for y in (0, 1)], np.float64)
+    plain = x_0[0] + 3 * (x_0[1] - x_0[0])
+    deviation = rescale * x_0[1].std() + (1 - rescale) * plain.std()
+    assert float(guided(x, half, 1).std()) == pytest.approx(deviation, rel=1e-5)
 
 
 def test_classifier_free_guidance_has_a_gradient_where_the_image_is_flat():

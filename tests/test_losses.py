@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
-from systems import GAUSSIAN, PROCESSES, name
+from systems import GAUSSIAN, PROCESSES, name, truth
 
-from jaxdiff.core import c_noise, losses, predictions, times, weightings
+from jaxdiff.core import c_noise, losses, predictions, rng, times, weightings
 from jaxdiff.core.denoise import NetworkDenoiser
 from jaxdiff.core.losses import DenoisingLoss
 from jaxdiff.core.process import VE, VP, Flow, LinearVE, SubVP
@@ -27,6 +27,7 @@ PREDICTIONS = (
 WEIGHTINGS = (
     weightings.simple,
     weightings.uniform,
+    weightings.velocity,
     weightings.likelihood,
     weightings.MinSNR(),
     weightings.P2(),
@@ -59,6 +60,7 @@ def test_weights_of_the_papers():
             snr = float(point.alpha / point.sigma) ** 2
             assert float(weightings.simple(point)) == pytest.approx(snr, rel=1e-4)
             assert float(weightings.uniform(point)) == 1
+            assert float(weightings.velocity(point)) == pytest.approx(snr + 1, rel=1e-4)
             assert float(weightings.MinSNR(5)(point)) == pytest.approx(min(snr, 5), rel=1e-4)
             assert float(weightings.P2(0.5, 2)(point)) == pytest.approx(snr / (2 + snr) ** 0.5, rel=1e-4)
             assert float(weightings.EDMWeighting(0.5)(point)) == pytest.approx(
@@ -75,12 +77,33 @@ def test_weights_of_the_papers():
             )
 
 
+@pytest.mark.parametrize("process", [PROCESSES[2], VP(), Flow(), LinearVE()], ids=name)
+@pytest.mark.parametrize("prediction", PREDICTIONS, ids=name)
+def test_by_default_the_error_of_the_network_counts_evenly(prediction, process):
+    """A network that is off by 0.3 has a loss of 0.09, whatever it predicts and at any time, up to pure noise."""
+    key = jax.random.key(1)
+    eps = rng.normal(jax.random.split(key, 3)[0], X_0.shape)
+    asked = []
+
+    def network(x, t):
+        asked.append(float(t))
+        return truth(prediction, process.at(t), X_0, eps) + 0.3
+
+    model = of(prediction, process, network)
+    for u in (0.3, 0.9, 1 - 2**-24):
+        loss = float(DenoisingLoss()(model, key, X_0, u=jnp.asarray(u)))
+        assert loss == pytest.approx(0.09, rel=1e-2)
+    assert asked[-1] == pytest.approx(model.t_max)
+
+
 def test_networks_see_unit_weights_where_the_papers_say_so():
     """DDPM's simple loss is |eps - F|², EDM's and flow matching's their networks' plain squared error."""
     for prediction, weighting, process in (
         (predictions.noise, weightings.simple, Discrete()),
         (predictions.EDMPreconditioning(), weightings.EDMWeighting(), LinearVE()),
         (predictions.flow, weightings.flow, Flow()),
+        (predictions.velocity, weightings.velocity, VP()),
+        (predictions.data, weightings.uniform, VP()),
     ):
         for t in (0.01, 0.4, 0.99):
             point = process.at(t)
@@ -100,10 +123,10 @@ def test_likelihood_weighting_integrates_to_the_information(process):
     def one(index):
         key = jax.random.fold_in(jax.random.key(0), index)
         x_0 = 0.3 + 0.5 * jax.random.normal(key, (64,))
-        return loss(exact, jax.random.fold_in(key, 1), x_0, u=losses.stratified(jax.random.key(9), index, count))
+        return loss(exact, jax.random.fold_in(key, 1), x_0, u=rng.stratified(jax.random.key(9), index, count))
 
-    values = np.asarray(jax.jit(one)(jnp.arange(count)), np.float64) * (process.t_max - process.t_min)
-    snr_0, snr_1 = (float(jnp.exp(process.log_snr(t))) for t in (process.t_min, process.t_max))
+    values = np.asarray(jax.jit(one)(jnp.arange(count)), np.float64) * (1 - process.t_min)
+    snr_0, snr_1 = (float(jnp.exp(process.log_snr(t))) for t in (process.t_min, 1.0))
     assert values.mean() == pytest.approx(np.log((1 + 0.25 * snr_0) / (1 + 0.25 * snr_1)) / 2, rel=0.01)
 
 
@@ -114,7 +137,7 @@ def test_times_follow_their_distribution():
     edm = np.asarray(jax.vmap(partial(times.LogNormal(), LinearVE()))(u))
     assert stats.kstest((np.log(80 * edm) + 1.2) / 1.2, "norm").statistic < 0.002
     even = np.asarray(jax.vmap(partial(times.UniformTimes(), Flow()))(u))
-    assert stats.kstest((even - 0.001) / 0.998, "uniform").statistic < 0.002
+    assert stats.kstest((even - 0.001) / 0.999, "uniform").statistic < 0.002
     table = Discrete(LinearBetas(20, 0.001, 0.7))
     entries = np.asarray(table.index(jax.vmap(partial(times.steps, table))(u)))
     np.testing.assert_array_equal(np.unique(np.round(entries), return_counts=True), [np.arange(20), np.full(20, 50)])
@@ -152,13 +175,13 @@ def test_sigmoid_weighting_is_the_same_on_any_schedule():
 @pytest.mark.parametrize("process", PROCESSES, ids=name)
 def test_extreme_draws_stay_in_the_range_of_the_process(times, process):
     for u in (0.0, 1 - 2**-24):
-        assert process.t_min - 1e-9 <= float(times(process, jnp.asarray(u))) <= process.t_max + 1e-7
+        assert process.t_min - 1e-9 <= float(times(process, jnp.asarray(u))) <= 1
         value = DenoisingLoss(times=times)(of(predictions.velocity, process), jax.random.key(0), X_0, u=jnp.asarray(u))
         assert np.isfinite(value)
 
 
 def test_stratified_times_are_even_in_the_batch_and_uniform_over_batches():
-    draw = jax.vmap(lambda key, i: losses.stratified(key, i, 16), in_axes=(None, 0))
+    draw = jax.vmap(lambda key, i: rng.stratified(key, i, 16), in_axes=(None, 0))
     one = np.sort(draw(jax.random.key(0), jnp.arange(16)))
     np.testing.assert_allclose(np.diff(one), 1 / 16, atol=1e-6)
     many = jax.vmap(lambda k: draw(jax.random.key(k), jnp.arange(16)))(jnp.arange(500))
@@ -203,7 +226,9 @@ def test_the_exact_denoiser_is_the_minimum(weighting):
         (lambda: DenoisingLoss(drop=0.1), "a null condition to drop to"),
         (lambda: DenoisingLoss("simple"), r"functions such as simple and UniformTimes\(\)"),
         (lambda: DenoisingLoss(times=times.UniformTimes), r"functions such as simple and UniformTimes\(\)"),
-        (lambda: times.UniformTimes(0.9, 0.1), "0 <= low < high <= 1"),
+        (lambda: times.UniformTimes(0.9, 0.1), "0 < low < high <= 1"),
+        (lambda: times.UniformTimes(0.0), "0 < low < high <= 1"),
+        (lambda: times.UniformTimes(high=1.5), "0 < low < high <= 1"),
         (lambda: DenoisingLoss()(lambda x, t: x, jax.random.key(0), X_0), "a NetworkDenoiser to train"),
         (
             lambda: DenoisingLoss()(of(predictions.data, VP()), jax.random.key(0), X_0.astype(jnp.uint8)),

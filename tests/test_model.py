@@ -202,6 +202,17 @@ def test_times_are_the_last_of_the_grid():
     np.testing.assert_allclose(PLAIN.times(4, grids.Quadratic(), strength=0.01), [1 / 16, 0], atol=1e-6)
 
 
+def test_churn_is_spread_over_the_whole_grid_also_where_a_part_of_it_is_walked():
+    edit = vary(PLAIN, np.zeros((1, *SHAPE), np.float32), strength=0.5)
+    churned, spread, short = (
+        PLAIN.sample(2, edit=edit, steps=20, sampler=samplers.EDM(churn=4.0, churn_steps=n)) for n in (None, 20, 10)
+    )
+    np.testing.assert_array_equal(churned, spread)
+    assert abs(churned - short).max() > 1e-3
+    with pytest.raises(ValueError, match="sampler must be one of"):
+        PLAIN.sample(2, sampler="EDM")
+
+
 UNCONDITIONAL = Model(exact_system(condition=Labels(3)), {}, SHAPE, name="unconditional")
 
 

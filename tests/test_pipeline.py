@@ -332,7 +332,6 @@ def test_only_a_class_that_clips_does(folder):
         ({"trained_betas": []}, r"trained_betas a row, each a number above 0, or null, got \[\]"),
         ({"trained_betas": [0.1, 0.2]}, "as many as num_train_timesteps, 1000, got 2"),
         ({"rescale_betas_zero_snr": 1}, "rescale_betas_zero_snr true or false, got 1"),
-        ({"rescale_betas_zero_snr": True}, "ends without signal, .* predict velocity or data"),
         (
             {"_class_name": "PNDMScheduler", "rescale_betas_zero_snr": True, "prediction_type": "sample"},
             "PNDMScheduler does not know rescale_betas_zero_snr",

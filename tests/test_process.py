@@ -71,6 +71,23 @@ def test_noise_grows_and_data_fade(process):
     assert np.all(np.diff(grid.log_snr) < 0)
 
 
+@every_process
+def test_time_zero_is_data(process):
+    clean = process.at(0.0)
+    assert (float(clean.alpha), float(clean.sigma), float(clean.log_snr)) == (pytest.approx(1), 0, np.inf)
+    assert float(process.time(jnp.asarray(np.inf))) == pytest.approx(0, abs=1e-7)
+    slopes = [jax.grad(lambda t, get=get: getattr(process.at(t), get))(0.0) for get in ("alpha", "sigma", "log_snr")]
+    assert np.isfinite(slopes).all()
+
+
+def test_the_noise_of_an_exploding_process_begins_with_its_least():
+    process = VE(0.01, 50)
+    clean = process.at(0.0)
+    assert [float(clean.diffusion), float(clean.sigma_dot)] == [0, 0]
+    assert float(process.sigma(process.t_min)) == pytest.approx(0.01, rel=1e-3)
+    assert float(process.time(2 * np.log(1 / 0.001))) == pytest.approx(process.t_min)  # less noise than there ever is
+
+
 @pytest.mark.parametrize(
     "process", [p for p in PROCESSES if isinstance(p, Discrete | VP | Cosine) and type(p) is not SubVP], ids=name
 )

@@ -7,7 +7,10 @@ import pytest
 from jax.extend.random import threefry_2x32
 from scipy import stats
 
+from jaxdiff.core.denoise import NetworkDenoiser
+from jaxdiff.core.losses import DenoisingLoss
 from jaxdiff.core.rng import image_key, normal, uniform_bits
+from jaxdiff.core.tables import Discrete
 
 
 def test_noise_is_standard_normal():
@@ -40,6 +43,17 @@ def test_the_bits_are_threefry_of_the_counters():
     np.testing.assert_array_equal(
         uniform_bits(key, 3), threefry_2x32(jnp.zeros(2, jnp.uint32), jnp.arange(4, dtype=jnp.uint32))[:3]
     )
+
+
+@pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg"])
+def test_keys_of_any_kind_draw_noise_and_images_are_what_they_were(kind):
+    z = np.asarray(normal(jax.random.key(0, impl=kind), (100_000,)), np.float64)
+    assert stats.kstest(z, "norm").pvalue > 0.01
+    before = normal(image_key(3, 7), (4,))
+    with jax.default_prng_impl(kind):
+        np.testing.assert_array_equal(normal(image_key(3, 7), (4,)), before)
+        model = NetworkDenoiser(lambda x, t: 0 * x, Discrete())
+        assert np.isfinite(DenoisingLoss()(model, jax.random.key(0), before))
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])

@@ -1,6 +1,7 @@
 """One conformance test walks over all samplers; then what each promises beyond it."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from systems import DETERMINISTIC, GAUSSIAN, PROCESSES, SAMPLERS, gaussian, grid
 
 from benchmarks.solver_order import exact_path, moments
 from jaxdiff.core import grids, samplers
+from jaxdiff.core.exact import Mixture
 from jaxdiff.core.process import VE, VP, Flow, LinearVE, SubVP
 from jaxdiff.core.rng import image_key, normal
 from jaxdiff.core.sampling import sample, walk
@@ -80,12 +82,45 @@ def test_the_deterministic_ones_follow_the_ode_but_for_ddpm_without_its_noise():
 
 
 @pytest.mark.parametrize("sampler", [s for s in SAMPLERS if not isinstance(s, samplers.Langevin)], ids=name)
-@pytest.mark.parametrize("process", [VP(), Flow()], ids=name)
+@pytest.mark.parametrize("process", [VP(), VE()], ids=name)
 def test_arrives_at_what_the_denoiser_says(sampler, process):
     """Of the last step to sigma = 0 the clean image is all that is left, whatever the sampler."""
     truth = jnp.array([0.5, -0.25, 1.0])
     images = sampled(sampler, process, 5, denoise=lambda x, t: truth)
     np.testing.assert_allclose(images, np.broadcast_to(truth, (4, 3)), atol=1e-4 if in_t(sampler) else 1e-5)
+
+
+@pytest.mark.parametrize("sampler", [samplers.DDIM(), samplers.PredictorCorrector()], ids=name)
+def test_no_noise_is_left_in_samples_on_an_exploding_process(sampler):
+    """The last step is to the expected image: of N(m, d²) its deviation is d² / sqrt(d² + sigma_min²), not the root."""
+    process, two = VE(0.05, 20.0), Mixture((-1.0, 1.0), 0.01, (0.5, 0.5))
+    x = sample(
+        partial(two.denoise, process), process, sampler, grids.LogSNR()(process, 200),
+        shape=(1,), indices=2000, batch_size=2000, devices=jax.devices()[:1],
+    )  # fmt: skip
+    spread = np.std(abs(np.asarray(x, np.float64)))
+    assert spread == pytest.approx(0.01**2 / np.hypot(0.01, 0.05), rel=0.1)
+
+
+DIFFERENTIATED = [s for s in SAMPLERS if s not in DETERMINISTIC or isinstance(s, samplers.Heun | samplers.EDM)]
+DIFFERENTIATED += [samplers.DDIM(), samplers.DDIM(eta=1.0), samplers.DPMpp2S(), samplers.UniPC(3)]
+
+
+@pytest.mark.parametrize("sampler", DIFFERENTIATED, ids=name)
+def test_gradients_are_finite_from_pure_noise_to_clean_data(sampler):
+    """By the noise, by what the denoiser has learned, and by all times, of which both ends have infinite slopes."""
+    process = Flow()
+    times = grids.Uniform(first=process.t_max if sampler.needs_signal else 1.0)(process, 4)
+
+    @jax.jit
+    def end(x, weight, times):
+        denoise = lambda x, t: weight * GAUSSIAN.denoise(process, x, t)  # noqa: E731
+        start = sampler.init(x, process.at(times[0]))
+        return sampler.image(walk(denoise, process, sampler, times, jax.random.key(0), start)).sum()
+
+    for gradient in jax.grad(end, (0, 1, 2))(jnp.array([0.5, -1.0]), jnp.asarray(1.1), times):
+        assert np.isfinite(gradient).all()
+        assert np.any(gradient != 0)
 
 
 @pytest.mark.parametrize("sampler", [s for s in DETERMINISTIC if not isinstance(s, samplers.DDPM)], ids=name)
@@ -202,7 +237,7 @@ def test_unipc_against_a_plain_implementation():
 def test_langevin_settles_at_its_stationary_law():
     """On N(0.3, 0.5²) the chain is autoregressive; its stationary deviation has a closed form."""
     process, snr = VE(0.3, 50), 0.9
-    times = jnp.array([1.0, 0.0])
+    times = jnp.array([1.0, 1e-5])
     x = sample(
         gaussian(process), process, samplers.Langevin(snr, 200), times, shape=(1,), indices=20_000, batch_size=20_000
     )

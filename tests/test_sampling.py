@@ -8,15 +8,17 @@ from systems import DETERMINISTIC, PROCESSES, STOCHASTIC, gaussian, name
 
 from benchmarks.solver_order import exact_path
 from jaxdiff.core import grids, samplers, sampling
-from jaxdiff.core.c_noise import time
+from jaxdiff.core.c_noise import log_sigma, time
 from jaxdiff.core.denoise import Moved, NetworkDenoiser
 from jaxdiff.core.exact import Mixture
 from jaxdiff.core.guidance import Autoguidance, Clip
-from jaxdiff.core.predictions import data
+from jaxdiff.core.predictions import data, noise, velocity
 from jaxdiff.core.process import VP, Cosine, Flow, LinearVE
 from jaxdiff.core.rng import image_key, normal
 from jaxdiff.core.sampling import Progress, batches, encode, sample
 from jaxdiff.core.tables import Discrete
+from jaxdiff.models import Diffusion
+from jaxdiff.nets import MLP
 
 PROCESS = VP()
 TIMES = grids.LogSNR()(PROCESS, 10)
@@ -427,6 +429,25 @@ def test_a_sampler_that_cannot_start_from_pure_noise_says_where_it_can(sampler, 
         sample(gaussian(process), process, sampler, grids.Uniform()(process, 5), shape=(2,))
     fine = sample(gaussian(process), process, sampler, grids.Uniform(first=0.999)(process, 50), shape=(2,))
     assert np.isfinite(fine).all()
+
+
+def test_a_network_that_knows_nothing_of_pure_noise_is_not_asked_there():
+    """Of noise, or by a log-SNR that is infinite; also within guidance, and where it is asked on another process."""
+    flow = NetworkDenoiser(lambda x, t: x, Flow(), noise, c_noise=time)
+    for model in (flow, Clip(flow), NetworkDenoiser(lambda x, t: x, Flow(), velocity, c_noise=log_sigma)):
+        with pytest.raises(
+            ValueError, match=r"a network of .* cannot be asked where nothing of .* Uniform\(first=0.999"
+        ):
+            sample(model, Flow(), samplers.DDIM(), grids.Uniform()(Flow(), 3), shape=(2,))
+    late = sample(flow, Flow(), samplers.DDIM(), grids.LogSNR()(Flow(), 3), shape=(2,))
+    assert np.isfinite(late).all()
+    moved = Moved(flow, Flow(), Cosine())
+    with pytest.raises(ValueError, match="a network of noise and time cannot be asked"):
+        sample(moved, Cosine(), samplers.DDIM(), grids.Uniform()(Cosine(), 3), shape=(2,))
+    moved = Moved(flow, Flow(), VP())
+    assert np.isfinite(sample(moved, VP(), samplers.DDIM(), grids.Uniform()(VP(), 3), shape=(2,))).all()
+    with pytest.raises(ValueError, match="cannot be asked"):
+        Diffusion(MLP(), Flow(), noise, c_noise=time, grid=grids.Uniform()).check()
 
 
 def test_single_precision_after_double():

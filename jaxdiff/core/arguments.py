@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxdiff.base.checks import check
-from jaxdiff.core.denoise import Moved
+from jaxdiff.core.denoise import Moved, NetworkDenoiser
 from jaxdiff.core.grids import Times
 from jaxdiff.core.process import Process
 from jaxdiff.core.samplers import Sampler
@@ -18,20 +18,45 @@ def check_parts(denoise: Any, process: Any, sampler: Any, times: Times | np.ndar
     """Refuses parts that do not fit together."""
     check(callable(denoise), f"denoise must be a function (x_t, t) -> x_0, got {denoise!r}")
     check(isinstance(process, Process), f"process must be one of jaxdiff.core.process, such as VP(), got {process!r}")
-    check(
-        isinstance(sampler, Sampler), f"sampler must be one of jaxdiff.core.samplers, such as DDIM(), got {sampler!r}"
-    )
+    checked_sampler(sampler)
     if sampler.needs_signal and float(process.alpha(times[0])) == 0:
-        raise ValueError(
-            f"{sampler} cannot start where nothing of the data is left (alpha = 0): use a grid that starts at "
-            f"t = {process.t_max}, such as Uniform(first={process.t_max}), LogSNR() or Karras()"
-        )
+        raise ValueError(f"{sampler} cannot start {_pure_noise(process)}")
     for made_for in _processes_of(denoise):
         check(
             made_for == process,
             f"the denoiser was made for {made_for}, not for {process}: sample on that, or on another process of the "
             f"same range by denoise.Moved(model, made_for, used_on)",
         )
+    for model, t in _networks_of(denoise, times[0]):
+        if float(model.process.alpha(t)) == 0 and model.t_max < 1:
+            names = [getattr(choice, "__name__", str(choice)) for choice in (model.prediction, model.c_noise)]
+            other = "; one of velocity and time could be"
+            raise ValueError(f"a network of {' and '.join(names)} cannot be asked {_pure_noise(process)}{other}")
+
+
+def _pure_noise(process: Process) -> str:
+    first = process.t_max
+    return (
+        f"where nothing of the data is left (alpha = 0): use a grid that starts at t = {first}, such as "
+        f"Uniform(first={first}), LogSNR() or Karras()"
+    )
+
+
+def _networks_of(denoise: Any, t: Any) -> Iterator[tuple[NetworkDenoiser, Any]]:
+    """The networks of a denoiser, and the time at which each is asked where the denoiser is asked at t."""
+    if isinstance(denoise, NetworkDenoiser):
+        yield denoise, t
+    elif dataclasses.is_dataclass(denoise):
+        asked_at = denoise.time(t) if isinstance(denoise, Moved) else t
+        for field in dataclasses.fields(denoise):
+            yield from _networks_of(getattr(denoise, field.name), asked_at)
+
+
+def checked_sampler(sampler: Any) -> Sampler:
+    """The sampler, if it is one."""
+    message = f"sampler must be one of jaxdiff.core.samplers, such as DDIM(), got {sampler!r}"
+    check(isinstance(sampler, Sampler), message)
+    return sampler
 
 
 def _processes_of(denoise: Any) -> Iterator[Process]:

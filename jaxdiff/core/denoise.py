@@ -7,15 +7,15 @@ condition: a label, a sequence of embeddings, any tree of arrays.
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array
 
 from jaxdiff.core.c_noise import CNoise, index
 from jaxdiff.core.inputs import InputScale, unscaled
-from jaxdiff.core.predictions import Prediction, noise, score
+from jaxdiff.core.predictions import Prediction, noise
 from jaxdiff.core.process import Image, Process, Scalar
-from jaxdiff.core.tables import Discrete
 
 Denoiser = Callable[..., Image]  # (x_t, t, *condition) -> E[x_0 | x_t]
 Network = Callable[..., Image]  # (c_in x_t, c_noise, *condition) -> F
@@ -44,14 +44,19 @@ class NetworkDenoiser:
     def __post_init__(self) -> None:
         if not isinstance(self.process, Process):
             raise ValueError(f"process must be one of jaxdiff.core.process, such as VP(), got {self.process!r}")
-        if isinstance(self.process, Discrete) and self.process.alpha_bar[-1] == 0 and self.prediction in (noise, score):
-            raise ValueError(
-                "where a table ends without signal, noise tells nothing of the image: predict velocity or data"
-            )
         for name, module in (("prediction", "predictions"), ("input_scale", "inputs"), ("c_noise", "c_noise")):
             value = getattr(self, name)
             if not callable(value) or isinstance(value, type):
                 raise ValueError(f"{name} must be a function such as those of jaxdiff.core.{module}, got {value!r}")
+
+    @property
+    def t_max(self) -> float:
+        """The noisiest time at which it can be asked: 1, or just below where all would be divided by alpha(1) = 0."""
+        with jax.ensure_compile_time_eval():
+            t = jnp.ones(())
+            levels = self.process.alpha(t), self.process.sigma(t)
+            asked = (*self.prediction(*levels), self.input_scale(*levels), self.c_noise(self.process, t))
+            return 1.0 if all(jnp.isfinite(number).all() for number in asked) else self.process.t_max
 
     def __call__(self, x_t: Image, t: Scalar, *condition: Any) -> Image:
         c_skip, c_out = self.prediction(self.process.alpha(t), self.process.sigma(t))
@@ -78,7 +83,11 @@ class Moved:
     used_on: Process = struct.field(pytree_node=False)
 
     def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
-        most, least = self.made_for.log_snr(0.0), self.made_for.log_snr(1.0)
-        t_made = self.made_for.time(jnp.clip(self.used_on.log_snr(t), least, most))
+        t_made = self.time(t)
         size = jnp.hypot(self.made_for.alpha(t_made), self.made_for.sigma(t_made))
         return self.denoise(x * (size / jnp.hypot(self.used_on.alpha(t), self.used_on.sigma(t))), t_made, *condition)
+
+    def time(self, t: Scalar) -> Scalar:
+        """When the denoiser is asked."""
+        most, least = self.made_for.log_snr(0.0), self.made_for.log_snr(1.0)
+        return self.made_for.time(jnp.clip(self.used_on.log_snr(t), least, most))

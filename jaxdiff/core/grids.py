@@ -1,7 +1,7 @@
 """The times at which a sampler evaluates the denoiser. A grid is a value apart from process and sampler.
 
 `grid(process, steps)` gives the steps + 1 falling times of `steps` steps. Those laid by noise level (sigma / alpha)
-or over the entries of a table end with a step to t = 0 (clean data, but on `VE`), unless `to_data` is False.
+or over the entries of a table end with a step to clean data at t = 0, unless `to_data` is False.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxdiff.base.checks import whole
+from jaxdiff.base.checks import check, whole
 from jaxdiff.core.process import Process
 from jaxdiff.core.tables import Discrete
 
@@ -126,7 +126,10 @@ class Karras(_NoiseLevels):
 
 @dataclass(frozen=True)
 class _TableEntries:
-    """Entries of a discrete table from a high one down, then clean data; or, without `to_data`, its first entry."""
+    """Entries of a discrete table from a high one down, then clean data.
+
+    Without `to_data` they end at the first entry: a step fewer where that one is walked anyway.
+    """
 
     to_data: bool = True
 
@@ -149,7 +152,7 @@ class _TableEntries:
 
 @dataclass(frozen=True)
 class Leading(_TableEntries):
-    """Every (T // steps)-th entry from `offset` up (DDIM). Without `to_data` and offset this is a step fewer."""
+    """Every (T // steps)-th entry from `offset` up (DDIM): never starts from pure noise, and hardly in few steps."""
 
     offset: int = 0
 
@@ -165,12 +168,16 @@ class Trailing(_TableEntries):
     """Every (T / steps)-th entry from the last down: always starts from pure noise (Lin et al. 2024)."""
 
     def indices(self, entries: int, steps: int) -> np.ndarray:
-        return np.round(np.arange(entries, 0, -entries / steps))[::-1].astype(int) - 1
+        return np.round(np.arange(1, steps + 1) * entries / steps).astype(int) - 1
 
 
 @dataclass(frozen=True)
 class Linspace(_TableEntries):
-    """Entries evenly from the first to the last, both ends included (improved DDPM's respacing)."""
+    """Entries evenly from the last to the first, both included (improved DDPM's respacing); in one step, the last."""
 
     def indices(self, entries: int, steps: int) -> np.ndarray:
-        return np.round(np.linspace(0, entries - 1, steps if self.to_data else steps + 1)).astype(int)
+        walked = steps if self.to_data else steps + 1
+        check(walked <= entries, f"without to_data steps must be below the {entries} entries of the table, got {steps}")
+        if walked == 1:
+            return np.array([entries - 1])
+        return np.round(np.arange(walked) * (entries - 1) / (walked - 1)).astype(int)

@@ -62,7 +62,9 @@ class ClassifierFreeGuidance:
     """Classifier-free guidance: from the expectation under the null condition to that under the given one, and beyond.
 
     Both evaluations are one batched call (Ho & Salimans 2022). `rescale` pulls the deviation of the result back to
-    that of the conditional one, by that share (Lin et al. 2024).
+    that of the conditional one, by that share (Lin et al. 2024). The paper, and diffusers after it, rescale what the
+    network says, v there; here it is the clean image, the same for all networks: of noise it would change x_0 without
+    bounds where there is much of it. At pure noise, where v = -x_0, the two are one.
     """
 
     denoise: Denoiser

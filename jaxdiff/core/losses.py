@@ -16,29 +16,28 @@ from jaxdiff.base.checks import require
 from jaxdiff.core.denoise import NetworkDenoiser, promoted
 from jaxdiff.core.process import Image, Scalar
 from jaxdiff.core.rng import KeyArray, normal
-from jaxdiff.core.rng import stratified as stratified
 from jaxdiff.core.times import Times, UniformTimes
-from jaxdiff.core.weightings import Weighting, simple
+from jaxdiff.core.weightings import Weighting
 
 
 @dataclass(frozen=True)
 class DenoisingLoss:
-    """weighting(t) |x_0 - D(x_t, t)|², as a squared error of the network against its target; the mean over the image.
+    """|F - target|², the squared error of the network against what it should say; the mean over the image.
 
+    So its own error counts evenly, whatever it predicts; with a weighting the loss is weighting(t) |x_0 - D(x_t, t)|².
     With probability `drop` an example's condition is replaced by `null`, for classifier-free guidance: each example
     flips a coin of its own.
     """
 
-    weighting: Weighting = simple
+    weighting: Weighting | None = None
     times: Times = UniformTimes()
     drop: float = 0.0
     null: Any = None
 
     def __post_init__(self) -> None:
-        for choice in (self.weighting, self.times):
-            require(
-                callable(choice) and not isinstance(choice, type), "functions such as simple and UniformTimes()", self
-            )
+        for choice in (self.times,) if self.weighting is None else (self.weighting, self.times):
+            legal = callable(choice) and not isinstance(choice, type)
+            require(legal, "functions such as simple and UniformTimes()", self)
         require(0 <= self.drop <= 1, "0 <= drop <= 1", self)
         require(not self.drop or self.null is not None, "a null condition to drop to", self)
 
@@ -50,7 +49,7 @@ class DenoisingLoss:
         require(jnp.issubdtype(x_0.dtype, jnp.floating), "images of floating point numbers", x_0.dtype)
         require(not self.drop or condition is not None, "the condition that it is to drop now and then", self)
         for_noise, for_time, for_drop = jax.random.split(key, 3)
-        t = self.times(model.process, jax.random.uniform(for_time) if u is None else u)
+        t = jnp.minimum(self.times(model.process, jax.random.uniform(for_time) if u is None else u), model.t_max)
         point = model.process.at(t)
         x_t = point.perturb(x_0, normal(for_noise, x_0.shape, x_0.dtype)).astype(x_0.dtype)
         if self.drop:
@@ -59,7 +58,8 @@ class DenoisingLoss:
         given = () if condition is None else (condition,)
         c_skip, c_out = model.prediction(point.alpha, point.sigma)
         target = (x_0 - c_skip * x_t) / c_out
-        return self.weighting(point) * c_out**2 * jnp.mean((model.output(x_t, t, *given) - target) ** 2)
+        loss = jnp.mean((model.output(x_t, t, *given) - target) ** 2)
+        return loss if self.weighting is None else self.weighting(point) * c_out**2 * loss
 
 
 def _choose(dropped: Array, null: Array, given: Array) -> Array:

@@ -1,5 +1,4 @@
-"""How noise is added: x_t = alpha(t) x_0 + sigma(t) eps, with eps ~ N(0, 1) and t in [0, 1]; t = 0 is data
-(but for sigma_min of noise on `VE`).
+"""How noise is added: x_t = alpha(t) x_0 + sigma(t) eps, with eps ~ N(0, 1) and t in [0, 1]; t = 0 is data.
 
 A process is those two functions. Everything else (log-SNR, drift, diffusion, velocity, posterior variance) follows
 from them by autodiff, in `Process.at`, and by algebra, in the `Point` that it returns. The letters are those of the
@@ -130,8 +129,12 @@ class Process(ABC):
             return 1.0 if self.alpha(1.0) > 0 else 1.0 - 1e-3
 
     def at(self, t: Time) -> Point:
-        """All there is to know at time t. The derivatives are autodiff's, never written by hand."""
+        """All there is to know at time t. The derivatives are autodiff's, never written by hand.
+
+        Clean data and pure noise are constants to a gradient through it: their log-SNR is infinite, as are its slopes.
+        """
         t = jnp.asarray(t, float)
+        t = jnp.where(jnp.isfinite(self.log_snr(lax.stop_gradient(t))), t, lax.stop_gradient(t))
         alpha, alpha_dot = jax.value_and_grad(self.alpha)(t)
         sigma, sigma_dot = jax.value_and_grad(self.sigma)(t)
         return Point(t, alpha, sigma, self.log_snr(t), alpha_dot, sigma_dot, self)
@@ -229,7 +232,10 @@ class _Exploding(Process):
 
 @dataclass(frozen=True)
 class VE(_Exploding):
-    """Variance exploding, sigma geometric from sigma_min to sigma_max (Song & Ermon 2019; Song et al. 2021)."""
+    """Variance exploding, sigma geometric from sigma_min to sigma_max (Song & Ermon 2019; Song et al. 2021).
+
+    The noise begins with sigma_min: right after t = 0, where there is none, as with every process.
+    """
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0
@@ -240,17 +246,18 @@ class VE(_Exploding):
 
     @property
     def t_min(self) -> float:
-        return 0.0
+        return 1e-5  # the paper's epsilon
 
     @property
     def _log_ratio(self) -> float:
         return math.log(self.sigma_max / self.sigma_min)
 
     def sigma(self, t: Time) -> Scalar:
-        return self.sigma_min * jnp.exp(t * self._log_ratio)
+        return jnp.where(jnp.asarray(t) > 0, self.sigma_min * jnp.exp(t * self._log_ratio), 0.0)
 
     def time(self, log_snr: Scalar) -> Scalar:
-        return (-log_snr / 2 - math.log(self.sigma_min)) / self._log_ratio
+        t = (-log_snr / 2 - math.log(self.sigma_min)) / self._log_ratio
+        return jnp.where(log_snr < math.inf, jnp.maximum(t, self.t_min), 0.0)
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ def image_key(seed: int | Array, index: int | Array) -> KeyArray:
 
 
 def uniform_bits(key: KeyArray, size: int) -> UInt32[Array, "size"]:
-    """Threefry of the counters 0, 1, ...: both words of every block are used.
+    """Threefry of the counters 0, 1, ...: both words of every block are used, and the first two of any kind of key.
 
     `jax.random.bits` folds the two words into one, so that an array can be sharded along any axis; images are
     sharded between, never within, so half of the work is enough.
     """
     counters = jnp.arange(size + size % 2, dtype=jnp.uint32)
-    return threefry_2x32(jax.random.key_data(key), counters)[:size]
+    return threefry_2x32(jax.random.key_data(key)[:2], counters)[:size]
 
 
 def normal(key: KeyArray, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32) -> Array:

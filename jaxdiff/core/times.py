@@ -1,4 +1,7 @@
-"""Which times are trained on: (process, u) -> t, the quantile function of a distribution, for u in [0, 1)."""
+"""Which times are trained on: (process, u) -> t, the quantile function of a distribution, for u in [0, 1).
+
+They reach up to t = 1, where sampling starts; the loss stops at the last one where the network can be asked.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +11,6 @@ import jax.numpy as jnp
 
 from jaxdiff.base.checks import require
 from jaxdiff.core.process import Process, Scalar
-from jaxdiff.core.rng import stratified as stratified
 from jaxdiff.core.tables import Discrete
 
 Times = Callable[[Process, Scalar], Scalar]
@@ -16,18 +18,19 @@ Times = Callable[[Process, Scalar], Scalar]
 
 @dataclass(frozen=True)
 class UniformTimes:
-    """Evenly in t, by default over the process's range."""
+    """Evenly in t, by default from where noise begins to 1."""
 
     low: float | None = None
     high: float | None = None
 
     def __post_init__(self) -> None:
-        low, high = self.low or 0.0, 1.0 if self.high is None else self.high
-        require(0 <= low < high <= 1, "0 <= low < high <= 1", self)
+        high = 1.0 if self.high is None else self.high
+        legal = 0 < high <= 1 and (self.low is None or 0 < self.low < high)  # of t = 0 there is nothing to learn
+        require(legal, "0 < low < high <= 1", self)
 
     def __call__(self, process: Process, u: Scalar) -> Scalar:
         low = process.t_min if self.low is None else self.low
-        high = process.t_max if self.high is None else self.high
+        high = 1.0 if self.high is None else self.high
         return low + (high - low) * u
 
 
@@ -43,7 +46,7 @@ class LogitNormal:
 
     def __call__(self, process: Process, u: Scalar) -> Scalar:
         t = jax.nn.sigmoid(self.mean + self.deviation * jax.scipy.special.ndtri(u))
-        return jnp.clip(t, process.t_min, process.t_max)
+        return jnp.clip(t, process.t_min, 1.0)
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class LogNormal:
 
     def __call__(self, process: Process, u: Scalar) -> Scalar:
         log_sigma = self.mean + self.deviation * jax.scipy.special.ndtri(u)
-        return jnp.clip(process.time(-2 * log_sigma), process.t_min, process.t_max)
+        return jnp.clip(process.time(-2 * log_sigma), process.t_min, 1.0)
 
 
 def steps(process: Process, u: Scalar) -> Scalar:

@@ -1,4 +1,8 @@
-"""How much each noise level counts: Point -> the weight of |x_0 - D(x_t, t)|² in the loss."""
+"""How much each noise level counts: Point -> the weight of |x_0 - D(x_t, t)|² in the loss.
+
+By default the error of the network counts evenly, whatever it predicts: `simple` says that of one that predicts noise,
+`velocity`, `uniform`, `flow` and `EDMWeighting` say it of others. Each of these can be had with any prediction.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +12,6 @@ import jax.numpy as jnp
 
 from jaxdiff.base.checks import require
 from jaxdiff.core.process import Point, Scalar
-from jaxdiff.core.rng import stratified as stratified
 
 Weighting = Callable[[Point], Scalar]
 
@@ -25,6 +28,11 @@ def simple(point: Point) -> Scalar:
 def uniform(point: Point) -> Scalar:
     """The plain squared error of the clean image: 1."""
     return jnp.ones_like(point.log_snr)
+
+
+def velocity(point: Point) -> Scalar:
+    """The plain squared error of the velocity where alpha² + sigma² = 1 (Salimans & Ho 2022): SNR + 1."""
+    return _snr(point) + 1
 
 
 def flow(point: Point) -> Scalar:
@@ -66,7 +74,7 @@ class P2:
 
 @dataclass(frozen=True)
 class EDMWeighting:
-    """SNR + 1 / sigma_data²: unit weight on the network of `denoise.EDMPreconditioning` (Karras et al. 2022)."""
+    """SNR + 1 / sigma_data²: unit weight on the network of `predictions.EDMPreconditioning` (Karras et al. 2022)."""
 
     sigma_data: float = 0.5
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdiff.core.c_noise import CNoise, index
-from jaxdiff.core.denoise import NetworkDenoiser
 from jaxdiff.core.predictions import Prediction, data, noise, velocity
 from jaxdiff.core.process import Process
 from jaxdiff.core.tables import Betas, CosineBetas, Discrete, LinearBetas, ScaledLinearBetas, ZeroTerminalSNR
@@ -214,7 +213,6 @@ def _law(path: Path, config: Settings) -> _Law:
     try:
         settings = _checked(config)
         process, prediction = Discrete(_betas(settings)), _PREDICTIONS[settings["prediction_type"]]
-        NetworkDenoiser(lambda x, c_noise: x, process, prediction)  # refuses what cannot go together
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return _Law(process, prediction, settings["clip_sample"])

@@ -61,7 +61,8 @@ class Classification:
     def loss(self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields) -> Array:
         for_image, for_noise, for_dropout, for_clean = jax.random.split(key, 4)
         x_0 = augment(for_image, example["image"])
-        t = jnp.where(jax.random.bernoulli(for_clean, self.clean), self.process.t_min, self.times(self.process, u))
+        noisy = jnp.minimum(self.times(self.process, u), self.process.t_max)
+        t = jnp.where(jax.random.bernoulli(for_clean, self.clean), self.process.t_min, noisy)
         x_t = self.process.at(t).perturb(x_0, normal(for_noise, x_0.shape))
         logits = self.logits(params, x_t, t, for_dropout)
         return optax.softmax_cross_entropy_with_integer_labels(logits, example["label"])

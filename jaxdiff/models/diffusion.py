@@ -12,6 +12,7 @@ from jaxtyping import Array
 from jaxdiff.base.fields import may_change
 from jaxdiff.base.pictures import laid_out
 from jaxdiff.core import grids, guidance, losses, predictions, samplers, weightings
+from jaxdiff.core.arguments import check_parts
 from jaxdiff.core.c_noise import CNoise, index, quarter_log_sigma
 from jaxdiff.core.denoise import Denoiser, NetworkDenoiser
 from jaxdiff.core.inputs import InputScale, UnitVariance, unscaled
@@ -37,7 +38,7 @@ class Diffusion:
     prediction: predictions.Prediction = predictions.noise
     input_scale: InputScale = unscaled
     c_noise: CNoise = index
-    weighting: weightings.Weighting = weightings.simple
+    weighting: weightings.Weighting | None = None  # None: the network's own error counts evenly
     times: Times = UniformTimes()
     condition: Condition | None = None
     codec: str | None = None  # a run that trained an autoencoder, or a diffusers folder of one: makes the model latent
@@ -50,8 +51,7 @@ class Diffusion:
     shown: int = may_change(64)
 
     def check(self) -> None:
-        self.times_of()
-        self.denoiser({})
+        check_parts(self.denoiser({}), self.process, self.sampler, self.times_of())
 
     def fields(self, examples: Examples) -> Fields:
         return {} if self.condition is None else self.condition.fields(examples)
@@ -162,7 +162,6 @@ def edm(network: nn.Module, sigma_data: float = 0.5, **fields: Any) -> Diffusion
         "prediction": predictions.EDMPreconditioning(sigma_data),
         "input_scale": UnitVariance(sigma_data),
         "c_noise": quarter_log_sigma,
-        "weighting": weightings.EDMWeighting(sigma_data),
         "times": LogNormal(),
         "sampler": samplers.DPMpp2M(),
         "grid": grids.Karras(),

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdiff.base.checks import require
 from jaxdiff.core import sampling
-from jaxdiff.core.arguments import checked_indices
+from jaxdiff.core.arguments import checked_indices, checked_sampler
 from jaxdiff.core.denoise import Denoiser
 from jaxdiff.core.grids import Grid
 from jaxdiff.core.samplers import Sampler
@@ -179,7 +179,7 @@ class Model:
         drawn = sampling.batches(
             model,
             system.process,
-            sampler or system.sampler,
+            checked_sampler(sampler or system.sampler).over(len(self.times(steps, grid)) - 1),  # also of a part of them
             self.times(steps, grid, edit.strength),
             shape=self.shape,
             indices=numbers,  # type: ignore[arg-type]

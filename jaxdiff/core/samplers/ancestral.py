@@ -6,8 +6,8 @@ import jax.numpy as jnp
 
 from jaxdiff.base.checks import require
 from jaxdiff.core.denoise import Denoiser
-from jaxdiff.core.process import Image, Point, posterior_variance, transition
-from jaxdiff.core.rng import KeyArray
+from jaxdiff.core.process import Image, Point, transition
+from jaxdiff.core.rng import KeyArray, normal
 from jaxdiff.core.samplers.base import Sampler, added_noise
 
 
@@ -31,13 +31,13 @@ class DDPM(Sampler):
         mean = alpha_ts * (s.sigma / t.sigma) ** 2 * x + s.alpha * var_ts / t.sigma**2 * denoise(x, t.t)
         if not self.noise:
             return mean
-        variance = posterior_variance(t, s) ** (1 - self.variance) * var_ts**self.variance
-        return mean + added_noise(key, x, s, self.noise * jnp.sqrt(variance))
+        ratio = jnp.where(s.sigma > 0, s.sigma / t.sigma, 1.0)
+        return mean + added_noise(key, x, s, self.noise * jnp.sqrt(var_ts) * ratio ** (1 - self.variance))
 
 
 @dataclass(frozen=True)
 class DDIM(Sampler):
-    """Implicit models (Song et al. 2021): eta 0 is deterministic, eta 1 is DDPM."""
+    """Implicit models (Song et al. 2021): eta 0 is deterministic, eta 1 is DDPM. That share of the noise is renewed."""
 
     eta: float = 0.0
 
@@ -53,6 +53,7 @@ class DDIM(Sampler):
         eps = t.noise(x, x_0)
         if not self.eta:
             return s.perturb(x_0, eps)
-        variance = self.eta**2 * posterior_variance(t, s)
-        kept = jnp.sqrt(jnp.maximum(s.sigma**2 - variance, 0))
-        return s.alpha * x_0 + kept * eps + added_noise(key, x, s, jnp.sqrt(variance))
+        fall = t.log_snr - s.log_snr
+        finite = jnp.isfinite(fall)
+        renewed = self.eta**2 * jnp.where(finite, -jnp.expm1(jnp.where(finite, fall, 0.0)), 1.0)
+        return s.perturb(x_0, jnp.sqrt(1 - renewed) * eps + jnp.sqrt(renewed) * normal(key, x.shape, x.dtype))

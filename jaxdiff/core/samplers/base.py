@@ -66,4 +66,6 @@ def exponential_step(x: Image, x_0: Image, t: Point, s: Point, h: Scalar) -> Ima
 
 def share(t: Point, s: Point, h: Scalar) -> Scalar:
     """Of x_0 in x_s: without cancellation, and where h is infinite, at clean data or pure noise, as it reads then."""
-    return jnp.where(jnp.isfinite(h), -s.alpha * jnp.expm1(-h), s.alpha - s.sigma / t.sigma * t.alpha)
+    finite = jnp.isfinite(h)
+    of_finite = -s.alpha * jnp.expm1(-jnp.where(finite, h, 0.0))  # of what is not finite not even a gradient
+    return jnp.where(finite, of_finite, s.alpha - s.sigma / t.sigma * t.alpha)

@@ -107,7 +107,7 @@ def unipc(x: Image, x_0: Image, t: Point, s: Point, others: list[Expected]) -> I
     steps = jnp.stack([other.half_log_snr for other in others]) - t.half_log_snr
     known = jnp.isfinite(steps) & (steps != 0) & jnp.isfinite(h)
     finite_h = jnp.where(known.any(), h, 1.0)
-    r = jnp.where(known, steps / finite_h, 1.0)
+    r = jnp.where(known, jnp.where(known, steps, 1.0) / finite_h, 1.0)  # masked before too: else gradients are NaN
     rho_r = unipc_weights(finite_h, r, known) / r
     differences = [other.x_0 - x_0 for other in others]
     return first_order + share(t, s, h) * sum(map(jnp.multiply, rho_r, differences))

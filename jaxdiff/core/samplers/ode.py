@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import diffrax
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -139,13 +138,15 @@ class EDM(Sampler):
         """The image and its time, raised to a higher level of noise."""
         require(self.churn_steps is not None, "churn_steps, the number of steps that churn is spread over", self)
         gamma = min(self.churn / (self.churn_steps or 1), math.sqrt(2) - 1)
-        factor = jnp.where((self.s_min <= t.ratio) & (t.ratio <= self.s_max), 1 + gamma, 1.0)
-        most = t.process.at(1.0).ratio / t.ratio  # never noisier than the process; NaN, so no churn, at alpha = 0
-        factor = jnp.minimum(factor, most)
-        t_hat = t.process.at_log_snr(t.log_snr - 2 * jnp.log(factor))
-        added = self.s_noise * t.ratio * jnp.sqrt(factor**2 - 1) * normal(key, x.shape, x.dtype)
-        churned = t_hat.alpha * (x / t.alpha + added), t_hat
-        return jax.tree.map(lambda raised, left: jnp.where(factor > 1, raised, left), churned, (x, t))
+        log_snr = jnp.maximum(t.log_snr - 2 * math.log1p(gamma), t.process.log_snr(1.0))  # not noisier than the process
+
+        def raised() -> tuple[Image, Point]:
+            t_hat = t.process.at_log_snr(log_snr)
+            added = self.s_noise * t.ratio * jnp.sqrt(jnp.expm1(t.log_snr - log_snr)) * normal(key, x.shape, x.dtype)
+            return t_hat.alpha * (x / t.alpha + added), t_hat
+
+        inside = (self.s_min <= t.ratio) & (t.ratio <= self.s_max)
+        return lax.cond(inside & (log_snr < t.log_snr), raised, lambda: (x, t))
 
 
 # --- in lambda --------------------------------------------------------------------------------------------------------

@@ -114,6 +114,7 @@ class Resampling(Sampler):
         def again(k: Array, x: Image) -> Image:
             stepped, back = jax.random.split(jax.random.fold_in(key, k))
             noisier = alpha_ts * x + jnp.sqrt(var_ts) * normal(back, x.shape, x.dtype)
-            return self.sampler.step(denoise, stepped, jnp.where(k > 0, noisier, x), t, s)
+            x_t = jnp.where(k > 0, noisier, x)
+            return lax.cond((k > 0) & (s.sigma == 0), lambda: x, lambda: self.sampler.step(denoise, stepped, x_t, t, s))
 
-        return lax.fori_loop(0, jnp.where(s.sigma > 0, self.times, 1), again, x)
+        return lax.fori_loop(0, self.times, again, x)
