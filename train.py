@@ -30,6 +30,7 @@ def parsed() -> argparse.Namespace:
     code = "a file, or a module, of your own whose classes the run to be resumed names; may be repeated"
     parser.add_argument("--code", action="append", metavar="FILE", help=code)
     parser.add_argument("--restart", action="store_true", help="begin anew; an old run is moved aside, not deleted")
+    parser.add_argument("--accept_data", action="store_true", help="resume with other data than those it began with")
     parser.add_argument("--dry_run", action="store_true", help="say what the run would be and cost, and stop")
     parser.add_argument("--distributed", action="store_true", help="this process is one of several")
     parser.add_argument("overrides", nargs="*", metavar="field.subfield=value", help="changes one field of the config")
@@ -46,7 +47,8 @@ def trained(arguments: argparse.Namespace) -> int:
 
     modules = [code.module(source) for source in arguments.code or ()]
     config = overrides(code.load(arguments.config), arguments.overrides)
-    experiment = Experiment(config, arguments.workdir or Path("runs") / Path(arguments.config).stem, modules)
+    folder = arguments.workdir or Path("runs") / Path(arguments.config).stem
+    experiment = Experiment(config, folder, modules, arguments.accept_data)
     if arguments.dry_run:
         print(dry_run(experiment))
         return 0

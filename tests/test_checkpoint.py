@@ -1,5 +1,7 @@
 """Checkpoints: what is kept, what is moved to other devices, and that no damage goes unseen."""
 
+import errno
+import os
 import shutil
 import time
 from pathlib import Path
@@ -8,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
+from jaxdiff.base import files
 from jaxdiff.base.files import free_bytes, unused
 from jaxdiff.training.checkpoint import Checkpoints, DamagedError, fingerprint
 from jaxdiff.training.placing import Trainer
@@ -124,7 +128,7 @@ def test_a_state_moves_to_other_devices(tmp_path, before, after):
 # --- damage ---------------------------------------------------------------------------------------------------------
 
 
-def files(folder, step):
+def files_of(folder, step):
     return [path for path in sorted((folder / str(step)).rglob("*")) if path.is_file()]
 
 
@@ -151,7 +155,7 @@ def deleted(path, rng):
 def test_no_damage_goes_unseen(two, damage):
     """A damaged file either does not matter, or the checkpoint before is taken and a line says so."""
     rng, whole, fell_back = np.random.default_rng(0), two, 0
-    for number, path in enumerate(files(whole, 2)):
+    for number, path in enumerate(files_of(whole, 2)):
         folder = Path(shutil.copytree(whole, whole.with_name(f"copy_{number}")))
         damage(folder / path.relative_to(whole), rng)
         (step, state), said = newest(folder)
@@ -201,12 +205,74 @@ def test_fingerprints_do_not_depend_on_devices():
         np.testing.assert_array_equal(fingerprint(jax.device_put(state, Trainer(placing).shardings(state))), wanted)
 
 
+def hollowed(folder):
+    """As a copy that broke off leaves it."""
+    (folder / "3").mkdir()
+
+
+def piped(folder):
+    shutil.copytree(folder / "2", folder / "3")
+    (folder / "3" / "default" / "_METADATA").unlink()
+    os.mkfifo(folder / "3" / "default" / "_METADATA")
+
+
+@pytest.mark.parametrize("spoil", [hollowed, piped])
+def test_one_that_was_never_whole_takes_none_with_it(two, spoil):
+    spoil(two)
+    (step, state), said = newest(two)
+    assert step == 2
+    assert same(state, state_of(2))
+    assert len(said) == 1
+    assert (two / "damaged_3").is_dir()
+    assert newest(saved(two, (3,)))[0][0] == 3
+
+
+EXHAUSTED = ValueError("RESOURCE_EXHAUSTED: too many open files")
+BROKEN_DISK = ValueError("UNKNOWN: Failed to read from file: Input/output error [os_error_code='5']")
+
+
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "no"), MemoryError("no"), EXHAUSTED, BROKEN_DISK])
+def test_what_is_no_fault_of_the_files_moves_none_of_them(two, monkeypatch, error):
+    def fails(self, step, args):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ocp.CheckpointManager, "restore", fails)
+        with pytest.raises(
+            ValueError, match=r"2 cannot be read now \(.*\): nothing was changed, so try again"
+        ) as raised:
+            newest(two)
+    assert not isinstance(raised.value, DamagedError)
+    assert newest(two)[0][0] == 2
+
+
+def test_a_file_that_may_not_be_read_is_not_damaged(two, monkeypatch):
+    def refused(path, mode):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    hidden = two / "2" / "default" / "manifest.ocdbt"
+    hidden.rename(hidden.with_name("hidden"))
+    monkeypatch.setattr("builtins.open", refused)  # the tests may run as root, who may read all
+    assert files.refusal(two / "2").errno == errno.EACCES
+    monkeypatch.undo()
+    assert files.refusal(two / "2") is None
+    assert newest(two)[0][0] == 1
+
+
+def test_one_that_is_not_sound_is_not_gone_on_from(two):
+    said, checkpoints = [], Checkpoints(two, keep=10)
+    step, state = checkpoints.restore_newest(like(state_of(0)), said.append, lambda state: int(state["step"]) < 2)
+    checkpoints.close()
+    assert (step, int(state["step"])) == (1, 1)
+    assert "2 holds numbers that are not finite; it is now damaged_2" in said[0]
+
+
 def test_when_all_are_damaged_nothing_is_touched(two):
     for step in (1, 2):
         for path in (two / str(step)).rglob("d/*"):
             path.write_bytes(b"")
     before = {path: path.read_bytes() for path in two.rglob("*") if path.is_file()}
-    with pytest.raises(DamagedError, match=r"no checkpoint can be read: .*--restart starts over"):
+    with pytest.raises(DamagedError, match=r"no checkpoint can be gone on from: .*--restart starts over"):
         newest(two)
     assert {path: path.read_bytes() for path in two.rglob("*") if path.is_file()} == before
 
@@ -214,7 +280,7 @@ def test_when_all_are_damaged_nothing_is_touched(two):
 def test_a_full_disk(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path, keep=1)
     monkeypatch.setattr("jaxdiff.base.files.free_bytes", lambda folder: 10**6)
-    with pytest.raises(ValueError, match=r"1.0 MB of space left, too little for a checkpoint of 0.2 MB: make room"):
+    with pytest.raises(ValueError, match=r"disk full: .* has 1.00 MB of space left, a checkpoint needs 0.20 MB: make"):
         checkpoints.save(1, state_of(1))
     checkpoints.close()
     assert list(tmp_path.iterdir()) == []
@@ -226,3 +292,40 @@ def test_names(tmp_path):
     (tmp_path / "run_2").mkdir()
     assert unused(tmp_path / "run") == tmp_path / "run_3"
     assert free_bytes(tmp_path / "not" / "yet") == free_bytes(tmp_path) > 0
+
+
+def test_names_beside_are_of_no_other_process_and_none_is_left(tmp_path):
+    with files.beside(tmp_path / "a") as one, files.beside(tmp_path / "a") as other:
+        assert one != other
+        one.write_text("a file")
+        other.mkdir()
+        (other / "within").write_text("a folder")
+    assert list(tmp_path.iterdir()) == []
+    files.write(tmp_path / ("long" * 60), "content")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["content"]
+
+
+def test_what_a_killed_process_left_goes_once_the_folder_is_held(tmp_path):
+    kept = {".hidden", "a.part", ".a.part", f".b.{'g' * 16}.part"}
+    for name in (*kept, f".config.json.{'0' * 16}.part"):
+        (tmp_path / name).write_text("")
+    (tmp_path / f".codec.{'1' * 16}.part").mkdir()
+    with files.locked(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {*kept, "lock"}
+
+
+def test_a_lock_of_another_user_can_be_waited_for_but_not_taken(tmp_path, monkeypatch):
+    (tmp_path / "lock").write_text("process 1")
+    usual = open
+
+    def refused(path, mode="r", **options):  # the tests may run as root, who may write all
+        if mode != "r":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(path, mode, **options)
+
+    monkeypatch.setattr("builtins.open", refused)
+    files.hold(tmp_path / "lock", wait=True).close()
+    with pytest.raises(PermissionError):
+        files.hold(tmp_path / "lock")
+    monkeypatch.undo()
+    assert (tmp_path / "lock").read_text() == "process 1"

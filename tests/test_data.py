@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -327,9 +328,11 @@ def test_automatic_caching_leaves_room_on_the_disk(classes, monkeypatch):
 def test_a_killed_write_is_not_taken_for_a_cache(classes, decoded, monkeypatch, cache_folder):
     expected = levels(Folder(classes, 16).open())
     (entry,) = (path for path in cache_folder.iterdir() if path.is_dir())
-    entry.rename(entry.with_name(f"{entry.name}.part"))  # as if killed before it was moved
+    left = entry.with_name(f".{entry.name}.{'0' * 16}.part")
+    entry.rename(left)  # as if killed before it was moved
     assert levels(Folder(classes, 16).open()) == expected
     assert len(decoded) == 8
+    assert not left.exists()
     with open(entry / "images.npy", "r+b") as file:
         file.truncate(500)
     assert levels(Folder(classes, 16).open()) == expected
@@ -337,6 +340,40 @@ def test_a_killed_write_is_not_taken_for_a_cache(classes, decoded, monkeypatch, 
     (entry / "about.json").unlink()
     assert levels(Folder(classes, 16).open()) == expected
     assert len(decoded) == 16
+
+
+def test_what_another_user_left_and_holds_is_no_reason_to_fail(classes, decoded, monkeypatch, cache_folder):
+    expected = levels(Folder(classes, 16).open())
+    (entry,) = (path for path in cache_folder.iterdir() if path.is_dir())
+    left = entry.with_name(f".{entry.name}.{'0' * 16}.part")
+    entry.rename(left)
+    usual, unlinked = open, shutil.rmtree
+
+    def refused(path, mode="r", **options):
+        if str(path).endswith(".lock") and mode != "r":
+            raise PermissionError(13, "Permission denied", str(path))
+        return usual(path, mode, **options)
+
+    def kept(path, ignore_errors):
+        return None if path == left else unlinked(path, ignore_errors)
+
+    monkeypatch.setattr("builtins.open", refused)
+    monkeypatch.setattr(shutil, "rmtree", kept)
+    assert levels(Folder(classes, 16).open()) == expected
+    assert (entry / "images.npy").exists()
+    assert left.exists()
+    assert levels(Folder(classes, 16).open()) == expected
+    assert len(decoded) == 8
+
+
+def test_names_are_of_files_and_of_no_place(classes, tmp_path):
+    same = shutil.copytree(classes, tmp_path / "elsewhere")
+    assert Folder(classes, 16).open().names == Folder(same, 8).open().names
+    pixels = np.random.default_rng(0).integers(256, size=(200, 4, 4, 1)).astype(np.uint8)
+    for name, rows in (("here", pixels), ("there", pixels), ("other", pixels[::-1])):
+        np.save(tmp_path / f"{name}.npy", rows)
+    here, there, other = (Arrays(tmp_path / f"{name}.npy").open().names for name in ("here", "there", "other"))
+    assert here == there != other
 
 
 def test_an_interrupted_write_leaves_nothing(classes, monkeypatch, cache_folder):

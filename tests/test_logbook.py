@@ -2,12 +2,14 @@
 
 import csv
 import os
+import struct
 import subprocess
 import sys
 import warnings
 
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from jaxdiff.base.files import locked
 from jaxdiff.data import images
@@ -62,6 +64,70 @@ def test_a_line_cut_short_is_left_out(tmp_path, cut):
     assert same(read_metrics(path), [row(10)])
     written(tmp_path, (20,), start=10).close()
     assert same(read_metrics(path), [row(10), row(20)])
+
+
+GOOD = [row(10), row(20)]
+HEAD = ",".join(COLUMNS) + "\n"
+LINES = [",".join(map(str, r.values())) + "\n" for r in GOOD]
+SPOILT = {
+    "narrow": (HEAD + LINES[0] + "15,1,2\n" + LINES[1], GOOD),
+    "wide": (HEAD + LINES[0] + LINES[1].replace("\n", ",7\n"), GOOD[:1]),
+    "words": (HEAD + "a,b,c,d,e,f,g\n" + LINES[0], GOOD[:1]),
+    "no step": (HEAD + LINES[0] + LINES[1].replace("20,", "nan,", 1), GOOD[:1]),
+    "another header": ("step,loss\n10,0.5\n", []),
+    "no header": (LINES[0] + LINES[1], []),
+    "NUL": (HEAD + LINES[0] + "\0" * 50 + "\n" + LINES[1], GOOD),
+    "no last newline": (HEAD + LINES[0] + LINES[1].strip(), GOOD[:1]),
+    "not ASCII": (HEAD + LINES[0] + "é,1,2,3,4,5,6\n" + LINES[1], GOOD),
+    "one long line": (HEAD + LINES[0] + "1" * 200_000 + "\n" + LINES[1], GOOD[:1]),
+}
+
+
+@pytest.mark.parametrize(("content", "wanted"), SPOILT.values(), ids=SPOILT)
+def test_no_row_is_lost_in_silence(tmp_path, capsys, content, wanted):
+    path = tmp_path / "metrics.csv"
+    path.write_text(content, encoding="utf-8")
+    written(tmp_path, (30,), start=20, quiet=True).close()
+    assert same(read_metrics(path), [*wanted, row(30)])
+    assert (tmp_path / "metrics_old.csv").read_text(encoding="utf-8") == content
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert f"{len(wanted)} rows go on, the file is now metrics_old.csv" in said[0]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "metrics.csv")
+    with pytest.raises(ValueError, match=r"metrics\.csv is no file: move it away"):
+        Logbook(tmp_path, 0, 10)
+
+
+def test_of_two_errors_the_first_is_told(tmp_path, monkeypatch):
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Logbook, "plot", full)
+    with pytest.raises(ValueError, match="disk full"), written(tmp_path, (10,)):
+        raise ValueError("disk full")
+    with pytest.raises(OSError, match="No space left"), written(tmp_path, (10,)):
+        pass
+
+
+def test_events_can_be_read_back(tmp_path):
+    written(tmp_path, (10, 20)).close()
+    (path,) = (tmp_path / "events").iterdir()
+    content, place, events = path.read_bytes(), 0, []
+    while place < len(content):  # length, its checksum, the event, its checksum
+        (length,) = struct.unpack_from("<Q", content, place)
+        events.append(Event.FromString(content[place + 12 : place + 12 + length]))
+        place += 16 + length
+    values = [(e.step, v.tag, v.simple_value) for e in events for v in e.summary.value]
+    assert [(step, np.float32(value)) for step, tag, value in values if tag == "loss"] == [
+        (10, np.float32(0.3)),
+        (20, np.float32(0.3)),
+    ]
+    assert events[1].session_log.status == SessionLog.START
+    assert events[1].step == 1
 
 
 def test_no_metrics(tmp_path):

@@ -1,12 +1,14 @@
 """Schedules and optimisers against their formulas, written out in numpy."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jaxdiff.training import Adam, Schedule
+from jaxdiff.training import Adam, Ema, PowerEma, Schedule
 from jaxdiff.training.optimisers import matrices
 
 PARAMS = {
@@ -93,11 +95,23 @@ def test_schedules():
     ("call", "says"),
     [
         (lambda: Adam(0.0), "rate > 0"),
+        (lambda: Adam(math.inf), "finite rate > 0"),
+        (lambda: Adam(1e39), "finite rate > 0"),  # infinite in float32
+        (lambda: Adam(math.nan), "finite rate > 0"),
+        (lambda: Adam(epsilon=math.inf), "finite rate > 0 and epsilon > 0"),
+        (lambda: Adam(weight_decay=math.inf), "finite weight_decay >= 0"),
+        (lambda: Adam(weight_decay=math.nan), "finite weight_decay >= 0"),
+        (lambda: Adam(clip=math.nan), "finite clip > 0 or None"),
+        (lambda: Adam(b2=math.nan), "0 <= b2 < 1"),
+        (lambda: Schedule(warmup=10**20), "0 <= warmup < 2"),
+        (lambda: Schedule(final=math.nan), "0 <= final <= 1"),
+        (lambda: Ema(math.nan), "0 <= rate < 1"),
+        (lambda: PowerEma(math.nan), "0 < width < 0.28"),
         (lambda: Adam(b1=1.0), "0 <= b1 < 1"),
         (lambda: Adam(weight_decay=-1.0), "weight_decay >= 0"),
         (lambda: Adam(clip=0.0), "clip > 0 or None"),
         (lambda: Schedule("linear"), "after one of constant, cosine, inverse_sqrt"),
-        (lambda: Schedule(warmup=-1), "warmup >= 0"),
+        (lambda: Schedule(warmup=-1), "0 <= warmup"),
         (lambda: Schedule(final=2.0), "0 <= final <= 1"),
     ],
 )

@@ -13,8 +13,10 @@ import subprocess
 import sys
 import termios
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -22,10 +24,13 @@ import pytest
 from toy import config
 
 import train
-from jaxdiff.base import environment
+from jaxdiff.base import environment, pictures
 from jaxdiff.base.files import locked
+from jaxdiff.data import Folder
 from jaxdiff.models.experiment import Experiment
+from jaxdiff.nets import MLP
 from jaxdiff.training.checkpoint import Checkpoints
+from jaxdiff.training.logbook import read_metrics
 
 ROOT = Path(__file__).parent.parent
 TOY = ("--config", "tests/toy.py")
@@ -239,7 +244,140 @@ def test_what_cannot_change(run, command):
 def test_a_finished_run_says_so(run, command):
     code, said = command(*TOY, "--workdir", run)
     assert code == 0
-    assert said == f"{run} is trained to its end, step 80: training.steps=160 would train further\n"
+    end = "is trained to its end, step 80; more training.steps would go on at the learning rate 0\n"
+    assert said == f"{run} {end}"
+
+
+def rates(folder):
+    return [row["learning_rate"] for row in read_metrics(folder / "metrics.csv")]
+
+
+def test_the_schedule_keeps_the_length_it_began_with(run, command):
+    assert '"schedule_steps": 80' in (run / "config.json").read_text()
+    code, said = command(*TOY, "--workdir", run, "training.placing=jit", "training.steps=90")
+    assert code == 0
+    line = "the learning rate was 1.01e-06, is 0 and will be 0 at step 90, by training.schedule_steps=80"
+    assert line in said.splitlines()
+    assert rates(run)[-1] == 0
+    assert '"schedule_steps": 80' in (run / "config.json").read_text()
+    longer = "training.steps=100", "training.schedule_steps=160"
+    code, said = command(*TOY, "--workdir", run, "training.placing=jit", *longer)
+    assert code == 0
+    is_, last = (float(config.training.optimiser.learning_rate(step, 160)) for step in (90, 99))
+    assert f"the learning rate was 0, is {is_:.3g} and will be {last:.3g} at step 100" in said
+    assert rates(run)[-1] == pytest.approx(last)
+
+
+def test_seeds_of_32_bits_train_and_differ(tmp_path):
+    of = lambda seed: Experiment(replace(toy(), seed=seed), tmp_path / "none")  # noqa: E731
+    nothing = SimpleNamespace(restore_newest=lambda *given: None)
+    seeds = (0, 1, 2**31 - 1, 2**31, 2**32 - 1)
+    kernels = [np.asarray(jax.tree.leaves(of(seed)._begin(nothing).params)[-1]).tobytes() for seed in seeds]
+    orders = [of(seed).batches()[0]["image"].tobytes() for seed in seeds]
+    assert len(set(kernels)) == len(set(orders)) == len(seeds)
+
+
+# --- the data -------------------------------------------------------------------------------------------------------
+
+
+def picture_at(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures.save(path, np.random.default_rng(seed).integers(256, size=(8, 8, 3)).astype(np.uint8))
+
+
+@pytest.fixture
+def folder_run(tmp_path, monkeypatch):
+    """A run, as if begun, on a folder of two classes; and how to check it."""
+    monkeypatch.setenv("JAXDIFF_CACHE", str(tmp_path / "cache"))
+    for name in ("b/0.png", "b/1.png", "d/0.png", "d/1.png"):
+        picture_at(tmp_path / "data" / name, len(name))
+
+    def of(accept_data=False, path="data", labelled=True):
+        system = config.system if labelled else replace(config.system, network=MLP((16,)), condition=None)
+        made = replace(toy(), data=Folder(str(tmp_path / path), 8), system=system)
+        return Experiment(made, tmp_path / "run", accept_data=accept_data)
+
+    (tmp_path / "run").mkdir()
+    of()._write_about()
+    return of
+
+
+def test_a_run_moves_with_its_data(folder_run, tmp_path):
+    folder_run().check()
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    for path in (tmp_path / "elsewhere").rglob("*.png"):
+        os.utime(path, (10**9, 10**9))
+    folder_run(path="elsewhere").check()
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        for path in sorted((tmp_path / "elsewhere").rglob("*.png")):
+            archive.write(path, path.relative_to(tmp_path / "elsewhere"))
+    folder_run(path="data.zip").check()
+
+
+def added(data):
+    picture_at(data / "b/2.png", 9)
+
+
+def replaced(data):
+    (data / "b/1.png").write_bytes((data / "d/1.png").read_bytes() + b"more")
+
+
+def removed(data):
+    (data / "d/1.png").unlink()
+
+
+def renamed(data):
+    (data / "b/1.png").rename(data / "b/9.png")
+
+
+def class_added_last(data):
+    picture_at(data / "e/0.png", 9)
+
+
+def class_added_first(data):
+    picture_at(data / "a/0.png", 9)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (added, "4 images were there, now 5"),
+        (removed, "4 images were there, now 3"),
+        (replaced, "other files, or in another order: their names, sizes or labels differ"),
+        (renamed, "other files, or in another order"),
+        (class_added_last, "4 images were there, now 5; classes came: e"),
+    ],
+)
+def test_other_data_are_refused_until_they_are_accepted(folder_run, tmp_path, capsys, change, says):
+    before = contents(tmp_path / "run")
+    change(tmp_path / "data")
+    with pytest.raises(ValueError, match=f"are not those it began with: {says}.*--accept_data to go on with these"):
+        folder_run().check()
+    assert contents(tmp_path / "run") == before
+    folder_run(accept_data=True).check()
+    assert says in capsys.readouterr().err
+    folder_run(accept_data=True)._write_about()
+    folder_run().check()
+
+
+def test_labels_that_mean_something_else_are_never_accepted(folder_run, tmp_path):
+    class_added_first(tmp_path / "data")
+    with pytest.raises(ValueError, match=r"now 5; classes came: a\. Its model knows no others"):
+        folder_run(accept_data=True).check()
+    with contextlib.suppress(FileNotFoundError):
+        (tmp_path / "run" / "config.json").unlink()  # another model, without labels
+    folder_run(accept_data=True, labelled=False).check()
+
+
+def test_the_flag_of_other_data(command, tmp_path):
+    picture_at(tmp_path / "data" / "0.png", 0)
+    new = ("--workdir", tmp_path / "run", "training.steps=2", "training.placing=jit", "training.log_every=2")
+    more = ("system.condition=None", "system.network.classes=None", f'data=Folder(path="{tmp_path / "data"}", size=8)')
+    assert command(*TOY, *new, *more)[0] == 0
+    picture_at(tmp_path / "data" / "1.png", 1)
+    refused(command(*TOY, *new, *more), "1 images were there, now 2.*--accept_data")
+    assert command(*TOY, *new, *more, "--accept_data")[0] == 0
+    assert command(*TOY, *new, *more)[0] == 0
 
 
 def contents(folder):
@@ -306,6 +444,7 @@ def refused(result, says):
         (("training.stps=3",), 'no field "stps".*did you mean "steps"'),
         (("batch_size=many",), "batch_size must be an int, got 'many'"),
         (("training.optimiser.rate=-1.0",), "training.optimiser.rate.* rate > 0"),
+        (("training.optimiser.rate=inf",), "training.optimiser.rate.* finite rate > 0"),
         (("batch_size=12",), "8 devices do not divide a batch of 12: 8 or 16 would do"),
         (("training.accumulate=3",), "batch_size that accumulate=3 divides"),
         (("training.accumulate=4",), "8 devices and accumulate=4 do not divide a batch of 16: 32 would do"),
@@ -373,22 +512,33 @@ def test_no_space(command, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_kept_already_is_not_needed_again(run, monkeypatch):
+    for free, legal in ((2**24 + 10**6, True), (2**24, False)):  # a state takes 0.8 MB, a new run keeps 4 of them
+        monkeypatch.setattr("jaxdiff.base.files.free_bytes", lambda folder, free=free: free)
+        with contextlib.nullcontext() if legal else pytest.raises(ValueError, match="of space left, checkpoints need"):
+            Experiment(toy(), run)._check_space()
+        with pytest.raises(ValueError, match="of space left, checkpoints need"):
+            Experiment(toy(), run.with_name("new"))._check_space()
+
+
 def test_no_space_later(command, monkeypatch, tmp_path):
     first = iter([10**12])  # when the run begins
     monkeypatch.setattr("jaxdiff.base.files.free_bytes", lambda folder: next(first, 10**6))
     code, said = command(*TOY, "--workdir", tmp_path / "new", "training.placing=jit")
     assert code == 2
-    assert "too little for a checkpoint of 0." in said.splitlines()[-1]
+    assert re.search("disk full: .* has 1.00 MB of space left, a checkpoint needs 0.77 MB", said.splitlines()[-1])
     assert "Traceback" not in said
 
 
-def test_a_run_that_diverges(command, tmp_path):
+@pytest.mark.parametrize(("patience", "says"), [(3, "not been finite for 9 steps"), (100, "the last 9 steps were")])
+def test_a_run_that_diverges(command, tmp_path, patience, says):
     code, said = command(
-        *(*TOY, "--workdir", tmp_path / "new", "training.placing=jit"),
-        *("training.optimiser.rate=1e30", "training.optimiser.schedule.warmup=0", "training.patience=3"),
+        *(*TOY, "--workdir", tmp_path / "new", "training.placing=jit", "training.steps=10", "training.save_every=10"),
+        *("training.optimiser.rate=1e30", "training.optimiser.schedule.warmup=0", f"training.patience={patience}"),
+        *("training.schedule_steps=80",),
     )
     assert code == 2
-    assert "has not been finite for" in said.splitlines()[-1]
+    assert says in said.splitlines()[-1]
     assert "Traceback" not in said
 
 

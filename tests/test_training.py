@@ -2,7 +2,7 @@
 
 import os
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ from jaxdiff.nets.layers import Net
 from jaxdiff.training import Adam, Ema, PowerEma, Schedule, Training
 from jaxdiff.training.loop import DivergedError, train
 from jaxdiff.training.placing import Trainer
-from jaxdiff.training.state import State, Tally
+from jaxdiff.training.state import State, Tally, finite
 from jaxdiff.training.step import train_step
 
 
@@ -213,6 +213,36 @@ def test_a_loss_that_is_finite_where_its_gradient_is_not():
     assert (int(state.tally.skipped), float(state.params["w"])) == (1, 1.0)
 
 
+def test_a_step_whose_parameters_would_not_be_finite_changes_nothing():
+    step, state, trainer = one_number(squared, replace(TRAINING, optimiser=lambda steps: optax.sgd(1e38)))
+    state = step(state, None, trainer.put(batch_of(-9.0)))
+    assert (int(state.tally.skipped), float(state.params["w"]), float(state.ema[1]["w"])) == (1, 1.0, 1.0)
+    assert state.is_finite
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An average that divides by the number of steps so far."""
+
+    def share(self, step):
+        return 1 / step
+
+
+def test_a_step_whose_averages_would_not_be_finite_changes_nothing():
+    step, state, trainer = one_number(squared, replace(TRAINING, averages=(Ema(), Broken())))
+    for skipped in (1, 1, 1):  # the first alone
+        state = step(state, None, trainer.put(batch_of(0.5)))
+        assert (int(state.tally.skipped), state.is_finite) == (skipped, True)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_finite_sees_every_number_and_no_sum(bad, dtype):
+    tree = {"a": jnp.full(1001, jnp.finfo(dtype).max, dtype), "b": jnp.ones(3)}
+    assert jax.jit(finite)(tree)
+    assert not jax.jit(finite)({**tree, "a": tree["a"].at[700].set(bad)})
+
+
 @pytest.mark.parametrize("placing", ["jit", "pmap", "sharded"])
 def test_u_is_spread_evenly_and_keys_are_of_examples(placing):
     def turning(params, constants, key, u, example):
@@ -302,6 +332,25 @@ def test_a_loss_that_stays_not_finite_stops_the_run():
         looped(training, [0.0, 0.0, *[np.nan] * 8])
 
 
+def test_a_run_that_is_not_finite_in_the_end_has_not_gone_well():
+    training = replace(TRAINING, log_every=7, patience=100)
+    with pytest.raises(
+        DivergedError, match=r"the last 4 steps were not finite, and changed nothing: try a lower .*rate"
+    ):
+        looped(training, [0.0] * 6 + [np.nan] * 4)
+    with pytest.raises(DivergedError, match="the last 1 steps"):
+        looped(training, [0.0] * 9 + [np.nan])
+
+
+def test_parameters_that_begin_not_finite_are_not_saved(monkeypatch):
+    monkeypatch.setattr(State, "is_finite", False)
+    saved = []
+    monkeypatch.setattr(Book, "save", lambda self, step, state: saved.append(step))
+    with pytest.raises(DivergedError, match="parameters are not finite at step 5, and are not saved"):
+        looped(replace(TRAINING, save_every=5), [0.0] * 10)
+    assert saved == []
+
+
 def sending(*numbers):
     """Batches; with the fourth come signals."""
     for step in range(10):
@@ -330,7 +379,7 @@ def test_nothing_is_asked_of_the_device_between_rows():
         """Notes at which step something of the state is looked at."""
 
         def __init__(self):
-            self.at, self.seen = 0, set()
+            self.at, self.seen, self.is_finite = 0, set(), True
 
         step = property(lambda self: self.seen.add(self.at) or jnp.int32(0))
         tally = property(lambda self: self.seen.add(self.at) or Tally.zero())

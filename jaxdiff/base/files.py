@@ -1,8 +1,10 @@
 """Files and folders of this machine: written whole or not at all, held by one process, never overwritten."""
 
 import contextlib
+import errno
 import io
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +15,39 @@ import numpy as np
 
 def write(path: Path, content: str | bytes) -> None:
     """Whole, or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "wb") as file:
+    with beside(path) as new:
+        with open(new, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())  # before the name says that it is there
-        os.replace(beside, path)
+        os.replace(new, path)
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A name next to a path, for what is moved there once it is whole; no other process has it, on any machine."""
+    new = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}{_PART}")
+    try:
+        yield new
     finally:
-        beside.unlink(missing_ok=True)
+        _remove(new)
+
+
+_PART = ".part"
+
+
+def clear(folder: Path, name: str = "*") -> None:
+    """Removes what killed processes left beside their files; to be called by whoever alone may write there."""
+    for left in folder.glob(f".{name}.{'[0-9a-f]' * 16}{_PART}"):
+        _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):  # another user's
+            path.unlink()
 
 
 def unused(path: Path) -> Path:
@@ -38,13 +64,43 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether it says that there is no space left, or no more for this user."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def refusal(folder: Path) -> OSError | None:
+    """Why the system does not read all in a folder and below, if it does not; what is missing does not count."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    try:
+        for above, _, names in os.walk(folder, onerror=refuse):
+            for path in (Path(above, name) for name in names):
+                if path.is_file():
+                    with open(path, "rb") as file:
+                        while file.read(2**24):
+                            pass
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error
+    return None
+
+
 class HeldError(ValueError):
     """Another process holds the lock: the message says which."""
 
 
 def hold(file: Path, wait: bool = False) -> TextIO:
     """A lock file, held until it is closed or the process ends, however it does. Whoever does not wait is refused."""
-    lock = open(file, "a+", encoding="utf-8")  # noqa: SIM115
+    try:
+        lock = open(file, "a+", encoding="utf-8")  # noqa: SIM115
+    except PermissionError:  # another user's, which can be waited for all the same
+        if not wait:
+            raise
+        lock = open(file, encoding="utf-8")  # noqa: SIM115
     try:
         import fcntl
     except ImportError:  # Windows: two processes may get in each other's way
@@ -56,9 +112,10 @@ def hold(file: Path, wait: bool = False) -> TextIO:
         holder = lock.read().strip() or "another process"
         lock.close()
         raise HeldError(holder) from None
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()}")
-    lock.flush()
+    if lock.writable():
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}")
+        lock.flush()
     return lock
 
 
@@ -72,6 +129,7 @@ def locked(folder: Path, doing: str = "trained in", instead: str = "give another
     except OSError as error:
         raise ValueError(f"{folder} cannot be written ({error.strerror}): {instead}") from None
     with lock:
+        clear(folder)
         yield
 
 

@@ -1,5 +1,6 @@
 """Images in one file of numpy's."""
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ class Arrays:
             images, labels = self._from_npy() if self.path.endswith(".npy") else self._from_npz()
         except (ValueError, EOFError, BadZipFile) as error:
             raise ValueError(f"{self.path}: {error}") from None
-        return Examples(images, labels)
+        return Examples(images, labels, names=_names(images))
 
     def _from_npy(self) -> tuple[np.ndarray, np.ndarray | None]:
         images = _images(np.load(self.path, mmap_mode="r"))
@@ -62,6 +63,12 @@ class Arrays:
                     raise ValueError(f"has no {self.labels!r}, only {', '.join(file)}")
                 return images, labels if self.labels == "labels" else self.labels
         raise ValueError(f"has no {self.images!r}, only {', '.join(file)}: say which are images and labels")
+
+
+def _names(images: np.ndarray) -> str:
+    """What tells them from others that take as many bytes: 64 of them."""
+    spread = images[:: -(-len(images) // 64)]
+    return f"{images.shape} {zlib.crc32(np.ascontiguousarray(spread).data)}"
 
 
 def _images(array: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from jaxdiff.base.files import cache_folder, free_bytes, hold, npy_header
+from jaxdiff.base.files import beside, cache_folder, clear, free_bytes, hold, npy_header
 from jaxdiff.data.examples import Cache, Images
 from jaxdiff.data.records import Chunk, Decoded, Records, survey
 
@@ -90,11 +90,10 @@ def _load(entry: Path, records: Records, pixels: bool) -> Stored | None:
 
 def _write(entry: Path, records: Records, pixels: bool) -> None:
     """Made beside its place and moved there when all of it is written. To be called alone."""
-    new = entry.with_name(f"{entry.name}.part")
-    for leftover in (new, entry):  # of a killed process; damaged
-        shutil.rmtree(leftover, ignore_errors=True)
-    new.mkdir()
-    try:
+    clear(entry.parent, entry.name)
+    shutil.rmtree(entry, ignore_errors=True)  # damaged
+    with beside(entry) as new:
+        new.mkdir()
         if pixels:
             with open(new / _IMAGES, "wb") as file:
                 file.write(npy_header("|u1", records.shape))
@@ -109,8 +108,6 @@ def _write(entry: Path, records: Records, pixels: bool) -> None:
         about = {"of": records.title, "shape": records.shape, "unreadable": unreadable}
         (new / _ABOUT).write_text(json.dumps(about, indent=1) + "\n")
         new.rename(entry)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _collect(

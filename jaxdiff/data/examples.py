@@ -32,6 +32,7 @@ class Examples:
     classes: tuple[str, ...] | None = None  # what the labels mean
     captions: tuple[str, ...] | None = None
     unreadable: tuple[tuple[str, str], ...] = ()  # files left out, and why
+    names: str = ""  # what tells these examples from others, wherever they are kept
 
     def __post_init__(self) -> None:
         for name, values in (("labels", self.labels), ("captions", self.captions)):

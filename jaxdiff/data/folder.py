@@ -1,10 +1,12 @@
 """A folder of image files."""
 
 import csv
+import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 from zipfile import BadZipFile, ZipFile
@@ -56,7 +58,8 @@ class Folder:
         place = _place(Path(self.path))
         listed = _listed(place, self.labels, self.path)
         shape = (len(listed.names), *height_and_width(self.size), self.channels)
-        found = stored(_Files(place, listed.names, shape), cache)
+        records = _Files(place, listed.names, shape)
+        found = stored(records, cache)
         first = "; ".join(f"{name}: {reason}" for name, reason in found.unreadable[:1])
         if self.strict and first:
             raise ValueError(f"{self.path} has {len(found.unreadable)} files that cannot be read, {first}")
@@ -64,7 +67,7 @@ class Folder:
             raise ValueError(f"{self.path} has no file that can be read, {first}")
         labels = None if listed.labels is None else listed.labels[found.numbers]
         captions = None if listed.captions is None else tuple(listed.captions[i] for i in found.numbers)
-        return Examples(found.images, labels, listed.classes, captions, found.unreadable)
+        return Examples(found.images, labels, listed.classes, captions, found.unreadable, records.names_and_sizes)
 
 
 class _Place(Protocol):
@@ -76,8 +79,8 @@ class _Place(Protocol):
     def names(self) -> Iterator[str]:
         """Of all files that are not hidden."""
 
-    def stamp(self, name: str) -> str:
-        """Changes with the file."""
+    def stamp(self, name: str) -> tuple[int, int]:
+        """Its size, and what else changes with the file."""
 
     def read(self, name: str) -> bytes: ...
 
@@ -100,12 +103,12 @@ class _Directory:
                 folder = Path(above).relative_to(self.root)
                 yield from ((folder / name).as_posix() for name in names if not name.startswith("."))
 
-    def stamp(self, name: str) -> str:
+    def stamp(self, name: str) -> tuple[int, int]:
         try:
             status = os.stat(self.root / name)
-        except OSError as error:  # a link to nothing
-            return str(error)
-        return f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:  # a link to nothing
+            return -1, 0
+        return status.st_size, status.st_mtime_ns
 
     def read(self, name: str) -> bytes:
         return (self.root / name).read_bytes()
@@ -127,9 +130,9 @@ class _Zip:
             if name.startswith(self.root) and not name.endswith("/") and not hidden:
                 yield below
 
-    def stamp(self, name: str) -> str:
+    def stamp(self, name: str) -> tuple[int, int]:
         entry = self.archive.getinfo(self.root + name)
-        return f"{entry.file_size} {entry.CRC}"
+        return entry.file_size, entry.CRC
 
     def read(self, name: str) -> bytes:
         return self.archive.read(self.root + name)
@@ -234,9 +237,20 @@ class _Files:
     def title(self) -> str:
         return Path(self.place.where).name
 
+    @cached_property
+    def stamps(self) -> list[tuple[int, int]]:
+        return [self.place.stamp(name) for name in self.names]
+
     @property
     def identity(self) -> str:
-        return "\n".join([self.place.where, *(f"{name} {self.place.stamp(name)}" for name in self.names)])
+        stamps = zip(self.names, self.stamps, strict=True)
+        return "\n".join([self.place.where, *(f"{name} {size} {more}" for name, (size, more) in stamps)])
+
+    @property
+    def names_and_sizes(self) -> str:
+        """A hash of them."""
+        lines = (f"{name} {size}\n" for name, (size, _) in zip(self.names, self.stamps, strict=True))
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def name(self, number: int) -> str:
         return self.names[number]

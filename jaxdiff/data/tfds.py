@@ -44,9 +44,10 @@ class Tfds:
         builder = _prepared(self.name)
         source = _data_source(builder, self.split, image)
         found = stored(_Records(builder, self.split, image, label, source, (len(source), *shape)), cache)
+        names = f"{builder.info.full_name} {self.split}"
         if found.labels is None or (found.labels < 0).all():  # -1: TFDS does not know it
-            return Examples(found.images, unreadable=found.unreadable)
-        return Examples(found.images, found.labels, classes, unreadable=found.unreadable)
+            return Examples(found.images, unreadable=found.unreadable, names=names)
+        return Examples(found.images, found.labels, classes, unreadable=found.unreadable, names=names)
 
     def _features(self) -> tuple[str, str | None, tuple[str, ...], tuple[int, int, int]]:
         """The names of the image and, if there is one, of the label; those of the classes; the shape of an image."""

@@ -4,12 +4,13 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+
+from jaxdiff.base.files import beside
 
 Tensors = dict[str, np.ndarray]
 
@@ -92,8 +93,7 @@ def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is there already: name another, or remove it first")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        new = Path(temporary) / folder.name
+    with beside(folder) as new:
         new.mkdir()
         write_file(new / WEIGHTS, tensors)
         (new / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -4,10 +4,11 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import jax
@@ -18,20 +19,25 @@ from jaxdiff import interop
 from jaxdiff.base import files, plain, tree
 from jaxdiff.base.console import gigabytes, say, warn
 from jaxdiff.base.devices import agreed, gathered, is_first
+from jaxdiff.data import identity
 from jaxdiff.data.batches import Batches
-from jaxdiff.models.config import read_config, written
+from jaxdiff.models.config import Config, read_config, written
 from jaxdiff.models.run import Run
 from jaxdiff.training import wandb
 from jaxdiff.training.checkpoint import Checkpoints
 from jaxdiff.training.logbook import Logbook
 from jaxdiff.training.loop import train
 from jaxdiff.training.placing import Trainer
-from jaxdiff.training.state import State, bytes_of, parameters
+from jaxdiff.training.state import State, Training, bytes_of, parameters
 from jaxdiff.training.step import Objective, train_step
 
 
 class Experiment(Run):
-    """A run and what it takes to train it."""
+    """A run and what it takes to train it. With `accept_data` it goes on with other data than it began with."""
+
+    def __init__(self, config: Config, folder: Path, code: Sequence[ModuleType] = (), accept_data: bool = False):
+        super().__init__(config, folder, code)
+        self.accept_data = accept_data
 
     @cached_property
     def trainer(self) -> Trainer:
@@ -59,6 +65,7 @@ class Experiment(Run):
         (Experiment(self.config, files.unused(self.folder), self.code) if restart else self).check()
         training = self.config.training
         with prepared(self.folder, restart), contextlib.ExitStack() as closing:
+            before = self._keep_schedule()
             checkpoints = Checkpoints(self.folder / "checkpoints", training.keep, training.keep_every)
             closing.callback(checkpoints.close)
             state = self._begin(checkpoints)
@@ -67,18 +74,41 @@ class Experiment(Run):
                 raise ValueError(f"training.steps_per_call must divide {at}, the step from which {self.folder} resumes")
             self._write_about()
             if at >= training.steps:
-                say(f"{self.folder} is trained to its end, step {at}: training.steps={2 * at} would train further")
+                say(f"{self.folder} is trained to its end, step {at}{self._further(at)}")
                 return None
             logbook = self._logbook(at, closing)
+            self._say_schedule(before, at)
             return self._train(state, checkpoints, logbook)
+
+    def _keep_schedule(self) -> Training:
+        """How it was trained before: the schedule keeps that length, unless the config gives it another."""
+        now, known = self.config.training, (self.folder / "config.json").exists()
+        before = self._before().training if known else now
+        kept = replace(now, schedule_steps=now.schedule_steps or before.schedule_length)
+        self.config = replace(self.config, training=kept)
+        return before
+
+    def _say_schedule(self, before: Training, at: int) -> None:
+        now = self.config.training
+        rates = before.learning_rate(at - 1), now.learning_rate(at), now.learning_rate(now.steps - 1)
+        changed = (before.steps, before.schedule_length) != (now.steps, now.schedule_length)
+        if at and changed and np.isfinite(rates).all():
+            was, comes, last = (f"{rate:.3g}" for rate in rates)
+            length = f"training.schedule_steps={now.schedule_length}"
+            say(f"the learning rate was {was}, is {comes} and will be {last} at step {now.steps:,}, by {length}")
+
+    def _further(self, at: int) -> str:
+        """What more steps would do to a run that is at its end."""
+        rate = self.config.training.learning_rate(at)
+        return f"; more training.steps would go on at the learning rate {rate:.3g}" if np.isfinite(rate) else ""
 
     def _begin(self, checkpoints: Checkpoints) -> State:
         shardings = self.trainer.shardings(self.state_shapes)
         like = jax.tree.map(lambda leaf, sharding: leaf.update(sharding=sharding), self.state_shapes, shardings)
-        restored = checkpoints.restore_newest(like, warn)
+        restored = checkpoints.restore_newest(like, warn, lambda state: state.is_finite)
         if restored is not None:
             return restored[1]
-        return jax.jit(partial(self._start, self.shape), out_shardings=shardings)(self.config.seed)
+        return jax.jit(partial(self._start, self.shape), out_shardings=shardings)(self.seed)
 
     def _train(self, state: State, checkpoints: Checkpoints, logbook: Logbook | None) -> str | None:
         training, batches = self.config.training, self.batches()
@@ -111,6 +141,7 @@ class Experiment(Run):
         """Refuses what cannot be trained here; nothing is written."""
         plain.to_data(self.config)
         self._check_resumes()
+        self._check_data()
         if self.config.training.wandb is not None:
             wandb.require_wandb()
         self.config.system.check()
@@ -125,10 +156,7 @@ class Experiment(Run):
             raise ValueError(f"{self.folder} has checkpoints and no config.json: --restart sets them aside")
         if not path.exists():
             return
-        before = read_config(self.folder, (*self.code, *modules_of(self.config)))
-        changed = tree.differences(before, self.config)
-        if self.config.encoded_once:  # the latents of the old data are kept
-            changed += [c for c in tree.differences(before, self.config, free=True) if c[0] == "data.path"]
+        changed = tree.differences(self._before(), self.config)
         if changed:
             fields = ", ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changed[:5])
             raise ValueError(
@@ -136,9 +164,29 @@ class Experiment(Run):
                 f"set these back, give another --workdir, or --restart to set the old run aside"
             )
 
+    def _before(self) -> Config:
+        """The config that the run had when it was last begun or resumed."""
+        return read_config(self.folder, (*self.code, *modules_of(self.config)))
+
+    def _check_data(self) -> None:
+        before = self._about_data
+        changed = identity.changes(before, self.identity)
+        if not changed:
+            return
+        found = f"the data of the run in {self.folder} are not those it began with: {'; '.join(changed)}"
+        labelled = "label" in self.config.system.fields(self.examples)
+        if before.get("image") != self.identity["image"] or (
+            labelled and identity.labels_differ(before, self.identity)
+        ):
+            raise ValueError(f"{found}. Its model knows no others: set them back, or give another --workdir")
+        if not self.accept_data:
+            raise ValueError(f"{found}. Set them back, give another --workdir, or --accept_data to go on with these")
+        warn(found)
+
     def _check_space(self) -> None:
-        kept = self.config.training.keep + 1  # one more while it is written
-        need, free = kept * bytes_of(self.state_shapes) + 2**24, files.free_bytes(self.folder)
+        there = sum(path.name.isdecimal() for path in (self.folder / "checkpoints").glob("*"))
+        more = max(self.config.training.keep + 1 - there, 1)  # one more while it is written
+        need, free = more * bytes_of(self.state_shapes) + 2**24, files.free_bytes(self.folder)
         if free < need:
             raise ValueError(f"{self.folder} has {gigabytes(free)} of space left, checkpoints need {gigabytes(need)}")
 
@@ -149,8 +197,7 @@ class Experiment(Run):
         if not is_first():
             return
         files.write(self.folder / "config.json", written(self.config))
-        about = {"image": self.examples.images.shape[1:], "classes": self.examples.classes}
-        files.write(self.folder / "data.json", json.dumps(about))
+        files.write(self.folder / "data.json", json.dumps(self.identity))
         left_out = "".join(f"{name}: {why}\n" for name, why in self.examples.unreadable)
         if left_out:
             files.write(self.folder / "unreadable.txt", left_out)
@@ -163,8 +210,7 @@ class Experiment(Run):
             return None
         training = self.config.training
         there = training.wandb and wandb.begin(training.wandb, self.folder, plain.to_data(self.config))
-        logbook = Logbook(self.folder, at, training.steps, there)
-        closing.callback(logbook.close)
+        logbook = closing.enter_context(Logbook(self.folder, at, training.steps, there))
         self._introduce(at, logbook.say)
         return logbook
 
@@ -200,5 +246,6 @@ def prepared(folder: Path, restart: bool = False) -> Iterator[None]:
                 folder.mkdir()
                 held.enter_context(files.locked(folder))
                 say(f"the old run is now {aside}")
+            files.clear(folder / "samples")
         agreed(False)  # the others wait until the folder is the new one
         yield

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from jaxdiff.base import files
 from jaxdiff.base.devices import Devices
 from jaxdiff.data import Examples
 from jaxdiff.data.augment import plain
@@ -26,19 +27,33 @@ def measured(network: Any, variables: Any, examples: Examples, most: int = 10_00
 
 def moments_of(codec: Codec, examples: Examples, path: Path) -> np.ndarray:
     """Mean and deviation of the latents of every image, [n, height, width, 2 channels], kept in a file."""
-    if path.exists():
-        stored = np.load(path, mmap_mode="r")
-        if len(stored) == len(examples):
-            return stored
     first = np.asarray(_moments(codec, _padded(examples, 0)))
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.npy")
-    stored = np.lib.format.open_memmap(beside, "w+", np.float32, (len(examples), *first.shape[1:]))
-    for start in range(0, len(examples), BATCH):
-        rows = min(BATCH, len(examples) - start)
-        stored[start : start + rows] = np.asarray(_moments(codec, _padded(examples, start)))[:rows]
-    stored.flush()
-    os.replace(beside, path)
+    shape = (len(examples), *first.shape[1:])
+    kept = _kept(path, shape)
+    if kept is not None:
+        return kept
+    with files.beside(path) as new:
+        with open(new, "wb") as file:
+            file.write(files.npy_header("<f4", shape))
+            for start in range(0, len(examples), BATCH):
+                rows = min(BATCH, len(examples) - start)
+                moments = np.asarray(_moments(codec, _padded(examples, start)), np.float32)
+                file.write(np.ascontiguousarray(moments[:rows]).data)
+        if _kept(path, shape) is None:  # another process, which has mapped its own, may have been quicker
+            os.replace(new, path)
+    for old in path.parent.glob("latents*.npy"):  # of data that the run began with
+        if old != path:
+            old.unlink()
     return np.load(path, mmap_mode="r")
+
+
+def _kept(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The file, if it is there and whole."""
+    try:
+        stored = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return stored if stored.shape == shape and stored.dtype == np.float32 else None
 
 
 def _padded(examples: Examples, start: int) -> np.ndarray:

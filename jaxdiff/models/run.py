@@ -10,8 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff import interop
+from jaxdiff.data import identity
 from jaxdiff.data.examples import Examples
 from jaxdiff.data.examples import opened as opened_data
 from jaxdiff.models import latents
@@ -66,12 +68,18 @@ class Run:
         path = self.folder / "data.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Which examples the data have."""
+        return identity.identity_of(self.examples)
+
     def fields(self) -> dict[str, Any]:
         """What a batch holds."""
         own = self.config.system.fields(self.examples)
         if not self.config.encoded_once:
             return {"image": self.examples.images, **own}
-        return {"moments": latents.moments_of(self.codec, self.examples, self.folder / "latents.npy"), **own}
+        kept = self.folder / f"latents-{self.identity['hash']}.npy"
+        return {"moments": latents.moments_of(self.codec, self.examples, kept), **own}
 
     def example_shapes(self) -> dict[str, Any]:
         """Of one row of a batch, with nothing decoded or encoded."""
@@ -84,7 +92,12 @@ class Run:
 
     @cached_property
     def state_shapes(self) -> State:
-        return jax.eval_shape(partial(self._start, self.shape), self.config.seed)
+        return jax.eval_shape(partial(self._start, self.shape), self.seed)
+
+    @property
+    def seed(self) -> np.uint32:
+        """As a compiled program takes it: half of the seeds do not fit the integers that JAX would choose."""
+        return np.uint32(self.config.seed)
 
     def _start(self, shape: tuple[int, ...], seed: Any) -> State:
         key = jax.random.key(seed, impl="threefry2x32")

@@ -3,8 +3,11 @@
 Each holds the state and its fingerprint, so that a file that changed on the disk is found out and not trained on.
 """
 
+import contextlib
+import errno
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,11 @@ from jax import lax
 from jaxtyping import Array, UInt32
 
 from jaxdiff.base import files
+from jaxdiff.base.console import gigabytes
 from jaxdiff.base.devices import agreed, is_first
+
+_EXHAUSTED = "RESOURCE_EXHAUSTED"  # memory; in TensorStore's messages also the disk, or the number of open files
+_NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class Checkpoints:
@@ -29,8 +36,9 @@ class Checkpoints:
         self.folder = folder.absolute()
         writes = keep is not None
         self._options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, keep_period=keep_every, cleanup_tmp_directories=writes
+            max_to_keep=keep, keep_period=keep_every, cleanup_tmp_directories=writes, read_only=not writes
         )
+        self._need = 0
         self._manager = ocp.CheckpointManager(self.folder, options=self._options)
 
     @property
@@ -40,15 +48,27 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Returns as soon as the state is copied; the disk is written meanwhile."""
         if step not in self._manager.all_steps():
-            self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             item = {"state": state, "fingerprint": fingerprint(state)}
-            self._manager.save(step, args=ocp.args.StandardSave(item), force=True)
+            self._need = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+            with self._writing():
+                self._check_space()
+                self._manager.save(step, args=ocp.args.StandardSave(item), force=True)
 
-    def _check_space(self, need: int) -> None:
-        free = files.free_bytes(self.folder)
-        if free < need + 2**24:  # some for what else is written
-            left = f"{self.folder} has {free / 1e6:.1f} MB of space left"
-            raise ValueError(f"{left}, too little for a checkpoint of {need / 1e6:.1f} MB: make room")
+    def _check_space(self) -> None:
+        if files.free_bytes(self.folder) < self._need + 2**24:  # some for what else is written
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A full disk is told as such."""
+        try:
+            yield
+        except (OSError, ValueError) as error:  # TensorStore, which knows no OSError, says that a resource is exhausted
+            if not files.is_full(error) and _EXHAUSTED not in str(error):
+                raise
+            need, free = gigabytes(self._need), gigabytes(files.free_bytes(self.folder))
+            full = f"disk full: {self.folder} has {free} of space left, a checkpoint needs {need}"
+            raise ValueError(f"{full}: make room, and run the same command again") from error
 
     def known(self, step: int | None) -> int:
         """A step that is there: the newest, if None."""
@@ -62,22 +82,37 @@ class Checkpoints:
 
     def restore(self, like: Any, step: int | None = None) -> Any:
         """The state of one step, in the shapes and on the devices of `like`."""
+        self.wait()
         step = self.known(step)
-        like = {"state": like, "fingerprint": np.zeros(len(jax.tree.leaves(like)), np.uint32)}
-        try:
-            item = self._manager.restore(step, args=ocp.args.StandardRestore(like))
-        except Exception as error:  # whatever Orbax and its parsers make of a broken file
-            raise DamagedError(f"checkpoint {self.folder / str(step)} cannot be read ({_first_line(error)})") from error
+        item = self._read(step, {"state": like, "fingerprint": np.zeros(len(jax.tree.leaves(like)), np.uint32)})
         if not np.array_equal(item["fingerprint"], fingerprint(item["state"])):
             raise DamagedError(f"checkpoint {self.folder / str(step)} is not what was written: a file has changed")
         return item["state"]
 
-    def restore_newest(self, like: Any, warn: Callable[[str], None]) -> tuple[int, Any] | None:
-        """The newest that can be read, and its step; None if there are none. DamagedError newer ones are set aside."""
+    def _read(self, step: int, like: Any) -> Any:
+        path = self.folder / str(step)
+        try:
+            _check_files(path)
+            # a manager of its own: one that has met a broken checkpoint reads the good ones no more
+            with ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+                return manager.restore(step, args=ocp.args.StandardRestore(like))
+        except Exception as error:  # whatever Orbax and its parsers make of a broken file
+            reason = _of_the_machine(error, path)
+            if reason is None:
+                raise DamagedError(f"checkpoint {path} cannot be read ({_first_line(error)})") from error
+            now = f"checkpoint {path} cannot be read now ({_first_line(reason)})"
+            raise ValueError(f"{now}: nothing was changed, so try again when it can be") from error
+
+    def restore_newest(
+        self, like: Any, warn: Callable[[str], None], is_sound: Callable[[Any], bool] = lambda state: True
+    ) -> tuple[int, Any] | None:
+        """The newest that can be read and is sound, and its step; None if there are none. Others are set aside."""
         damaged: dict[int, DamagedError] = {}
         for step in reversed(self.steps):
             try:
                 state = self.restore(like, step)
+                if not is_sound(state):
+                    raise DamagedError(f"checkpoint {self.folder / str(step)} holds numbers that are not finite")
             except DamagedError as error:
                 damaged[step] = error
                 continue
@@ -85,7 +120,9 @@ class Checkpoints:
                 warn(f"{reason}; it is now {self._set_aside(late).name}, and the run goes on from step {step}")
             return step, state
         if damaged:
-            raise DamagedError(f"no checkpoint can be read: {next(iter(damaged.values()))}; --restart starts over")
+            raise DamagedError(
+                f"no checkpoint can be gone on from: {next(iter(damaged.values()))}; --restart starts over"
+            )
         return None
 
     def _set_aside(self, step: int) -> Path:
@@ -99,7 +136,8 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Until everything is on the disk."""
-        self._manager.wait_until_finished()
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         self.wait()
@@ -130,6 +168,23 @@ def _words(leaf: Array) -> Array:
         return leaf.astype(jnp.uint32)
     size = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
     return lax.bitcast_convert_type(leaf, size).astype(jnp.uint32)
+
+
+def _check_files(folder: Path) -> None:
+    """What is neither a file nor a folder, such as a pipe, would be waited for."""
+    odd = [path for path in folder.rglob("*") if not path.is_file() and not path.is_dir()]
+    if odd:
+        raise FileNotFoundError(f"{odd[0].name} is no file")
+
+
+def _of_the_machine(error: Exception, folder: Path) -> Exception | None:
+    """What keeps the machine from reading a checkpoint, now; None if its files are at fault."""
+    if isinstance(error, MemoryError | OSError) and not isinstance(error, _NO_FILE):
+        return error
+    codes = set(map(int, re.findall(r"os_error_code='(\d+)'", str(error)))) - {errno.ENOENT}  # as TensorStore says it
+    if codes:
+        return OSError(min(codes), os.strerror(min(codes)))
+    return error if _EXHAUSTED in str(error) else files.refusal(folder)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,17 +1,19 @@
 """What a run tells while it goes: a bar or plain lines, metrics.csv, TensorBoard events, loss.png, pictures."""
 
 import contextlib
-import csv
 import io
 import math
+import os
 import sys
 import time
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from jaxdiff.base import files, pictures
+from jaxdiff.base.console import warn
 
 COLUMNS = ("step", "epoch", "loss", "gradient_norm", "learning_rate", "skipped", "images_per_second")
 
@@ -20,15 +22,16 @@ class Logbook:
     """Writes into the folder of a run; what was written after step `start`, from which it goes on, is taken back."""
 
     def __init__(self, folder: Path, start: int, steps: int, wandb: Any = None, quiet: bool = False):
-        from tensorboardX import SummaryWriter
         from tqdm import tqdm
 
+        from jaxdiff.training.events import Events
+
         self.folder, self._wandb, self._quiet = folder, wandb, quiet
-        self._rows = [row for row in read_metrics(folder / "metrics.csv") if row["step"] <= start]
+        self._rows = [row for row in _gone_on_from(folder / "metrics.csv") if row["step"] <= start]
         kept = [COLUMNS, *(tuple(row.values()) for row in self._rows)]
         files.write(folder / "metrics.csv", "".join(map(_line, kept)))
         self._file = open(folder / "metrics.csv", "a", encoding="utf-8")  # noqa: SIM115
-        self._events = SummaryWriter(str(folder / "events"), purge_step=start + 1)
+        self._events = Events(folder / "events", start + 1)
         self._terminal = sys.stderr.isatty() and not quiet
         self._bar = tqdm(total=steps, initial=start, unit="step", disable=not self._terminal, dynamic_ncols=True)
         self._step, self._steps, self._began, self._start = start, steps, time.monotonic(), start
@@ -42,9 +45,7 @@ class Logbook:
         self._rows.append(row)
         self._file.write(_line(tuple(_number(row[name]) for name in COLUMNS)))
         self._file.flush()
-        for name in COLUMNS[2:]:
-            if math.isfinite(row[name]):
-                self._events.add_scalar(name, row[name], int(row["step"]))
+        self._events.scalars(int(row["step"]), {name: row[name] for name in COLUMNS[2:] if math.isfinite(row[name])})
         if self._wandb is not None:
             self._wandb.log({name: row[name] for name in COLUMNS[1:]}, step=int(row["step"]))
         rate = f"lr {row['learning_rate']:.2g}, " if math.isfinite(row["learning_rate"]) else ""
@@ -70,7 +71,7 @@ class Logbook:
         path = self.folder / "samples" / f"step_{step:06}.png"
         path.parent.mkdir(exist_ok=True)
         pictures.save(path, picture)
-        self._events.add_image("samples", picture, step, dataformats="HWC")
+        self._events.image(step, "samples", picture)
         if self._wandb is not None:
             self._wandb.log({"samples": self._wandb.Image(picture)}, step=step)
         self.plot()
@@ -91,13 +92,21 @@ class Logbook:
             figure.savefig(buffer, format="png", dpi=120)
             files.write(self.folder / "loss.png", buffer.getvalue())
 
+    def __enter__(self) -> "Logbook":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Closes. An error that is on its way is told, and not what the same full disk makes of the last lines."""
+        with contextlib.suppress(*[OSError] if error else []):
+            self.close()
+
     def close(self) -> None:
-        self.plot()
-        self._bar.close()
-        self._file.close()
-        self._events.close()
-        if self._wandb is not None:
-            self._wandb.finish()
+        with contextlib.ExitStack() as closing:  # all of them, whichever fails
+            for each in (self._bar, self._file, self._events):
+                closing.callback(each.close)
+            if self._wandb is not None:
+                closing.callback(self._wandb.finish)
+            self.plot()
 
 
 def smoothed(values: np.ndarray, width: int) -> np.ndarray:
@@ -110,15 +119,52 @@ def smoothed(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv; a line that was cut off by a crash, and what follows it, is left out."""
-    rows: list[dict[str, float]] = []
-    if path.exists():
-        with open(path, encoding="utf-8", newline="") as file:
-            lines = file.read().splitlines(keepends=True)
-        for values in csv.reader(line for line in lines[1:] if line.endswith("\n")):
-            with contextlib.suppress(ValueError):
-                rows.append(dict(zip(COLUMNS, map(float, values), strict=True)))
+    """The rows of a metrics.csv that can be read."""
+    return _parsed(path)[0]
+
+
+def _gone_on_from(path: Path) -> list[dict[str, float]]:
+    """The rows that can be read. If there is more in the file, a line cut short by a crash say, it is kept aside."""
+    rows, whole = _parsed(path)
+    if not whole:
+        aside = files.unused(path.with_name("metrics_old.csv"))
+        os.replace(path, aside)
+        warn(f"{path} has lines that are no rows of metrics: {len(rows)} rows go on, the file is now {aside.name}")
     return rows
+
+
+def _parsed(path: Path) -> tuple[list[dict[str, float]], bool]:
+    """The rows, and whether these are all there is."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file: move it away, a run keeps its metrics there")
+    if not path.exists() or path.stat().st_size == 0:
+        return [], True
+    rows: list[dict[str, float]] = []
+    whole = True
+    with open(path, "rb") as file:
+        ours = file.readline(_LONGEST) == _line(COLUMNS).encode()
+        while ours and (line := file.readline(_LONGEST)):
+            row = _row(line)
+            if row is None:
+                whole = False
+            else:
+                rows.append(row)
+            if len(line) == _LONGEST:  # no text: it may go on for ever
+                return rows, False
+    return rows, ours and whole
+
+
+_LONGEST = 10_000  # bytes of a line
+
+
+def _row(line: bytes) -> dict[str, float] | None:
+    """A whole line's numbers."""
+    try:
+        numbers = [float(value) for value in line.decode("ascii").split(",")]
+    except ValueError:
+        return None
+    legal = line.endswith(b"\n") and len(numbers) == len(COLUMNS) and math.isfinite(numbers[0])
+    return dict(zip(COLUMNS, numbers, strict=True)) if legal else None
 
 
 def _number(value: float) -> str:

@@ -13,13 +13,12 @@ import numpy as np
 from jaxdiff.base.devices import agreed
 from jaxdiff.training.checkpoint import Checkpoints
 from jaxdiff.training.logbook import Logbook
-from jaxdiff.training.optimisers import learning_rate_of
 from jaxdiff.training.placing import Trainer
 from jaxdiff.training.state import State, Tally, Training
 
 
 class DivergedError(ValueError):
-    """The loss has not been finite for too long."""
+    """Loss, gradient or parameters have not been finite for too long."""
 
 
 class StopAsked:
@@ -78,11 +77,17 @@ def train(
             if due.show:
                 _show(at, show(state), logbook)
             if due.save or asked:  # after what belongs to this step is written
-                checkpoints.save(at, state)
+                _save(at, state, checkpoints)
             if asked:
                 break
             clock.start()
-    return state, None if at == training.steps else stop.by
+    return state, stop.by if at < training.steps else _ended(int(state.tally.in_a_row))
+
+
+def _save(at: int, state: State, checkpoints: Checkpoints) -> None:
+    if not state.is_finite:  # it began so: no step makes it so
+        raise DivergedError(f"the parameters are not finite at step {at}, and are not saved: look at how they begin")
+    checkpoints.save(at, state)
 
 
 def _show(at: int, picture: np.ndarray, logbook: Logbook | None) -> None:
@@ -142,7 +147,7 @@ def _row(tally: Tally, training: Training, step: int, epoch: float, rate: float)
         "epoch": epoch,
         "loss": float(sums.loss) / counted if counted else float("nan"),
         "gradient_norm": float(sums.gradient_norm) / counted if counted else float("nan"),
-        "learning_rate": learning_rate_of(training.optimiser, step - 1, training.steps),
+        "learning_rate": training.learning_rate(step - 1),
         "skipped": int(sums.skipped),
         "images_per_second": rate,
     }
@@ -158,7 +163,17 @@ def _written(tally: Tally) -> Tally:
 def _check(in_a_row: int, training: Training, step: int) -> None:
     if in_a_row >= training.patience:
         raise DivergedError(
-            f"the loss has not been finite for {in_a_row} steps, up to step {step}: try a lower "
-            f"training.optimiser.rate, training.optimiser.clip=1.0 or a longer training.optimiser.schedule.warmup, "
-            f"with --restart or in another --workdir"
+            f"loss, gradient or parameters have not been finite for {in_a_row} steps, up to step {step}: {_INSTEAD}"
         )
+
+
+def _ended(in_a_row: int) -> None:
+    """A run whose last steps changed nothing has not learned what it was to learn."""
+    if in_a_row:
+        raise DivergedError(f"the last {in_a_row} steps were not finite, and changed nothing: {_INSTEAD}")
+
+
+_INSTEAD = (
+    "try a lower training.optimiser.rate, training.optimiser.clip=1.0 or a longer training.optimiser.schedule.warmup, "
+    "with --restart or in another --workdir"
+)

@@ -8,10 +8,13 @@ from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 
 from jaxdiff.base.checks import require
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Optimiser(Protocol):
@@ -46,7 +49,8 @@ class Schedule:
     def __post_init__(self) -> None:
         known = ("constant", "cosine", "inverse_sqrt")
         require(self.after in known, f"after one of {', '.join(known)}", self)
-        require(self.warmup >= 0 and 0 <= self.final <= 1 and self.reference > 0, "0 <= final <= 1, warmup >= 0", self)
+        legal = 0 <= self.warmup < 2**31 and 0 < self.reference < 2**31 and 0 <= self.final <= 1
+        require(legal, "0 <= final <= 1, 0 <= warmup < 2^31, 0 < reference < 2^31", self)
 
     def __call__(self, step: Array, steps: int) -> Array:
         warm = optax.linear_schedule(0.0, 1.0, max(self.warmup, 1))(step + 1)
@@ -74,10 +78,10 @@ class Adam:
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.rate > 0 and self.epsilon > 0, "rate > 0 and epsilon > 0", self)
+        require(0 < self.rate <= _LARGEST and 0 < self.epsilon <= _LARGEST, "finite rate > 0 and epsilon > 0", self)
         require(0 <= self.b1 < 1 and 0 <= self.b2 < 1, "0 <= b1 < 1 and 0 <= b2 < 1", self)
-        require(self.weight_decay >= 0, "weight_decay >= 0", self)
-        require(self.clip is None or self.clip > 0, "clip > 0 or None", self)
+        require(0 <= self.weight_decay <= _LARGEST, "finite weight_decay >= 0", self)
+        require(self.clip is None or 0 < self.clip <= _LARGEST, "finite clip > 0 or None", self)
 
     def learning_rate(self, step: Array, steps: int) -> Array:
         return self.rate * self.schedule(step, steps)

@@ -14,7 +14,7 @@ from jaxtyping import Array
 from jaxdiff.base.checks import require
 from jaxdiff.base.fields import may_change
 from jaxdiff.training.averages import Average, Ema
-from jaxdiff.training.optimisers import Adam, Optimiser, transform_of
+from jaxdiff.training.optimisers import Adam, Optimiser, learning_rate_of, transform_of
 from jaxdiff.training.placing import Placing
 
 Params = Any
@@ -25,6 +25,7 @@ class Training:
     """How long and how to train, what to keep and what to show. Intervals are in steps."""
 
     steps: int = may_change(10_000)
+    schedule_steps: int | None = may_change(None)  # those over which the learning rate falls; None: as many as at first
     optimiser: Optimiser | Callable[[int], optax.GradientTransformation] = Adam()
     averages: tuple[Average, ...] = (Ema(),)  # the first is shown
     accumulate: int = 1  # parts of a batch, one after the other, where it is too large for the memory
@@ -41,7 +42,8 @@ class Training:
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "steps_per_call", "log_every", "show_every", "save_every", "keep"):
             require(getattr(self, name) > 0, f"{name} > 0", getattr(self, name))
-        require(self.keep_every is None or self.keep_every > 0, "keep_every > 0 or None", self.keep_every)
+        for name in ("schedule_steps", "keep_every"):
+            require(getattr(self, name) is None or getattr(self, name) > 0, f"{name} > 0 or None", getattr(self, name))
         require(self.patience > 0, "patience > 0", self.patience)
         require(bool(self.averages), "at least one average, such as Ema()", self.averages)
         for name in ("steps", "log_every", "show_every", "save_every"):
@@ -49,6 +51,18 @@ class Training:
             require(interval % call == 0, f"{name} that steps_per_call={call} divides", interval)
         kept = self.keep_every is None or self.keep_every % self.save_every == 0
         require(kept, f"keep_every that save_every={self.save_every} divides", self.keep_every)
+
+    @property
+    def transform(self) -> optax.GradientTransformation:
+        return transform_of(self.optimiser, self.schedule_length)
+
+    @property
+    def schedule_length(self) -> int:
+        return self.schedule_steps or self.steps
+
+    def learning_rate(self, step: int) -> float:
+        """Of the step from `step` to step + 1, or NaN where the optimiser does not say it."""
+        return learning_rate_of(self.optimiser, step, self.schedule_length)
 
 
 @struct.dataclass
@@ -81,8 +95,21 @@ class State:
     @classmethod
     def start(cls, params: Params, training: Training, key: Array) -> "State":
         ema = tuple(jax.tree.map(jnp.copy, params) for _ in training.averages)  # copies: all will be donated
-        opt_state = transform_of(training.optimiser, training.steps).init(params)
+        opt_state = training.transform.init(params)
         return cls(jnp.zeros((), jnp.int32), params, ema, opt_state, key, Tally.zero())
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether its parameters and their averages are."""
+        return bool(_finite((self.params, self.ema)))
+
+
+def finite(tree: Any) -> Array:
+    """Whether all numbers are: 0 x is NaN where x is not, so that one sum tells of all."""
+    return jnp.isfinite(sum(jnp.sum(0 * leaf) for leaf in jax.tree.leaves(tree)))
+
+
+_finite = jax.jit(finite)
 
 
 def bytes_of(tree: Any) -> int:

@@ -12,9 +12,8 @@ from jaxtyping import Array
 
 from jaxdiff.core.rng import stratified
 from jaxdiff.training.averages import average
-from jaxdiff.training.optimisers import transform_of
 from jaxdiff.training.placing import Trainer
-from jaxdiff.training.state import Params, State, Tally, Training
+from jaxdiff.training.state import Params, State, Tally, Training, finite
 
 Example = Any  # a tree of arrays
 
@@ -60,20 +59,18 @@ def _view(state: State) -> tuple[Params, Array]:
 def _update(training: Training, state: State, mean: tuple[Array, Params]) -> State:
     loss, gradient = mean
     norm = optax.tree.norm(gradient)
-    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    updates, opt_state = transform_of(training.optimiser, training.steps).update(
-        gradient, state.opt_state, state.params
-    )
+    updates, opt_state = training.transform.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     shares = [each.share(state.step.astype(jnp.float32)) for each in training.averages]
     ema = tuple(average(old, params, share) for old, share in zip(state.ema, shares, strict=True))
+    counts = jnp.isfinite(loss) & jnp.isfinite(norm) & finite((params, ema))
     old, new = (state.params, state.ema, state.opt_state), (params, ema, opt_state)
-    params, ema, opt_state = jax.tree.map(partial(jnp.where, finite), new, old)
+    params, ema, opt_state = jax.tree.map(partial(jnp.where, counts), new, old)
     tally = Tally(
         state.tally.steps + 1,
-        state.tally.loss + jnp.where(finite, loss, 0.0),
-        state.tally.gradient_norm + jnp.where(finite, norm, 0.0),
-        state.tally.skipped + jnp.where(finite, 0, 1),
-        jnp.where(finite, 0, state.tally.in_a_row + 1),
+        state.tally.loss + jnp.where(counts, loss, 0.0),
+        state.tally.gradient_norm + jnp.where(counts, norm, 0.0),
+        state.tally.skipped + jnp.where(counts, 0, 1),
+        jnp.where(counts, 0, state.tally.in_a_row + 1),
     )
     return State(state.step + 1, params, ema, opt_state, state.key, tally)
