@@ -41,7 +41,9 @@ def trained(arguments: argparse.Namespace) -> int:
     from jaxdiff.base import code, environment  # here, so that --help is quick
 
     environment.prepare(arguments.distributed)
+    from jaxdiff.base.console import say
     from jaxdiff.base.overrides import overrides
+    from jaxdiff.base.text import shown
     from jaxdiff.models.dry_run import dry_run
     from jaxdiff.models.experiment import Experiment
 
@@ -50,12 +52,12 @@ def trained(arguments: argparse.Namespace) -> int:
     folder = arguments.workdir or Path("runs") / Path(arguments.config).stem
     experiment = Experiment(config, folder, modules, arguments.accept_data)
     if arguments.dry_run:
-        print(dry_run(experiment))
+        print(shown(dry_run(experiment)))
         return 0
     stopped = experiment.train(arguments.restart)
     if stopped:
         again = shlex.join(argument for argument in sys.argv if argument != "--restart")
-        print(f"stopped by {stopped}, and saved. To resume:\n    python {again}", file=sys.stderr)
+        say(f"stopped by {stopped}, and saved. To resume:\n    python {again}")
     return 130 if stopped == "SIGINT" else 143 if stopped else 0
 
 

@@ -64,5 +64,5 @@ def test_dequantization_is_uniform_and_stays_in_range():
 
 
 def test_a_pad_below_zero_is_refused():
-    with pytest.raises(ValueError, match="pad >= 0"):
+    with pytest.raises(ValueError, match="pad from 0 to 4096"):
         Augment(pad=-1)

@@ -62,7 +62,7 @@ def test_prompts_of_a_picture():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: Labels(0), "classes > 0"),
+        (lambda: Labels(0), "classes from 1 to 2\\^20"),
         (lambda: Labels(3, drop=1.0), "0 <= drop < 1"),
         (lambda: Labels(2).fields(LABELLED), "labels up to 2, the model knows classes=2: .* must be 3"),
         (lambda: labels_of(CAPTIONED, 3), "the data has none"),

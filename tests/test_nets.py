@@ -539,7 +539,7 @@ def test_latents_of_small_images_are_as_said():
         (lambda: UNet(noise_embedding=Positional), r"an embedding such as Positional\(\)"),
         (lambda: UNet(epsilon=0.0), "epsilon > 0"),
         (lambda: DiT(dropout=1.5), "0 <= dropout < 1"),
-        (lambda: Bytes(1), "length >= 2"),
+        (lambda: Bytes(1), "a length from 2 to 65536"),
         (lambda: Words(["a", "b"]), "a tuple of words"),
         (lambda: MLP(()), "widths > 0"),
         (lambda: TextEncoder(0), "count > 0"),

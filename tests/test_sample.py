@@ -351,7 +351,7 @@ def test_what_cannot_be_is_said_at_once(flags, says, command):
         (["--guidance_interval", "3", "1", "--guidance_scale", "2"], "low < high"),
         (["--first", "4294967290", "--num", "100"], "numbered below 2^32"),
         (["--out", "a.jpg"], "--out must end in .png"),
-        (["--out", "digit.png/a.png"], "digit.png/a.png cannot be written: give another --out"),
+        (["--out", "digit.png/a.png"], "digit.png/a.png cannot be written (Not a directory): give another --out"),
         (["--npz", "a.zip"], "--npz must name a new file that ends in .npz"),
         (["--init", "none.png"], "none.png cannot be read as an image: No such file"),
         (["--init", "broken.png"], "broken.png cannot be read as an image"),

@@ -417,7 +417,7 @@ def test_a_folder_belongs_to_one_process(run, command):
             "os:system is code, which runs only",
         ),
         (lambda path: path.write_text('{"form": 1, "config": {"is": "os.system"}}'), 'unknown "os.system"'),
-        (lambda path: path.unlink(), "has checkpoints and no config.json: --restart sets them aside"),
+        (lambda path: path.unlink(), "has checkpoints and no config.json: give another --workdir, or --restart to set"),
     ],
 )
 def test_a_spoilt_config(run, command, spoil, says):

@@ -413,8 +413,8 @@ def test_the_host_sends_the_batch_and_nothing_else():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: Training(steps=0), "steps > 0"),
-        (lambda: Training(averages=()), r"at least one average, such as Ema\(\)"),
+        (lambda: Training(steps=0), "steps must be a whole number, at least 1"),
+        (lambda: Training(averages=()), r"from one average, such as Ema\(\)"),
         (lambda: Training(steps_per_call=7), "steps that steps_per_call=7 divides"),
         (lambda: Training(save_every=500, keep_every=1200), "keep_every that save_every=500 divides"),
         (lambda: Training(patience=0), "patience > 0"),

@@ -47,6 +47,8 @@ def fitted(hint: Any, value: Any) -> Any:
         return fitted(next((option for option in options if accepts(option, value)), options[0]), value)
     if hint is float and (isinstance(value, float) or (type(value) is int and abs(value) <= 2**53)):
         return float(value)
+    if hint is int and type(value) is int and abs(value) >= 2**32:  # a count of nothing there is, and too long for JAX
+        raise TypeError(f"{value!r} is not {describe(hint)}")
     if get_origin(hint) is tuple and isinstance(value, tuple) and len(value) == len(items_of(hint, len(value))):
         return tuple(map(fitted, items_of(hint, len(value)), value))
     if get_origin(hint) is tuple or not _is_a(value, get_origin(hint) or hint, get_args(hint)):
@@ -74,7 +76,8 @@ def _is_a(value: Any, hint: Any, args: tuple[Any, ...]) -> bool:
         return callable(value) and not isinstance(value, type)
     if Protocol in hint.__bases__:
         methods = {name for name in dir(hint) if name == "__call__" or not name.startswith("_")}
-        return methods <= set(dir(value)) and not isinstance(value, type)
+        network = methods == {"__call__"} and isinstance(value, nn.Module)  # which takes other arguments
+        return methods <= set(dir(value)) and not isinstance(value, type) and not network
     return isinstance(value, hint) and not (isinstance(value, bool) and hint in (int, float))
 
 

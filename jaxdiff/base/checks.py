@@ -22,6 +22,6 @@ def whole(name: str, value: Any, least: int = 0, below: int | None = None) -> in
     except TypeError:
         number = None
     legal = number is not None and number >= least and (below is None or number < below)
-    limit = "" if below is None else f" and below {'2^32' if below == 2**32 else below}"
+    limit = "" if below is None else f" and below {f'2^{below.bit_length() - 1}' if below in (2**31, 2**32) else below}"
     check(legal, f"{name} must be a whole number, at least {least}{limit}, got {value!r}")
     return int(number or 0)

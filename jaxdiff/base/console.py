@@ -3,6 +3,7 @@
 import sys
 
 from jaxdiff.base.devices import is_first
+from jaxdiff.base.text import shown
 
 
 def gigabytes(count: float) -> str:
@@ -11,7 +12,7 @@ def gigabytes(count: float) -> str:
 
 def say(text: str) -> None:
     if is_first():
-        print(text, file=sys.stderr, flush=True)
+        print(shown(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:

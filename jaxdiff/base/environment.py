@@ -5,10 +5,12 @@ import importlib.util
 import logging
 import os
 import sys
+import warnings
 
 import jax
 
 from jaxdiff.base import files
+from jaxdiff.base.text import shown
 
 
 def prepare(distributed: bool = False) -> None:
@@ -30,6 +32,9 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     usual = sys.unraisablehook
     sys.unraisablehook = lambda what: None if "Event loop is closed" in str(what.exc_value) else usual(what)
+    warnings.filterwarnings("ignore", "Image size")  # Pillow's, of images that are left out for it
+    written = warnings.formatwarning
+    warnings.formatwarning = lambda *about, **more: shown(written(*about, **more))
 
 
 def _number(name: str) -> int | None:

@@ -3,12 +3,16 @@
 import contextlib
 import errno
 import io
+import json
 import os
+import re
 import secrets
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -16,7 +20,7 @@ import numpy as np
 def write(path: Path, content: str | bytes) -> None:
     """Whole, or not at all."""
     with beside(path) as new:
-        with open(new, "wb") as file:
+        with open(new, "xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())  # before the name says that it is there
@@ -48,6 +52,59 @@ def _remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):  # another user's
             path.unlink()
+
+
+MOST = 2**23  # bytes of a text that is read: a hundred times what any needs
+
+
+def read(path: Path, most: int = MOST) -> bytes:
+    """A file of at most so many bytes, which is no pipe: that might never end."""
+    with open(path, "rb", opener=regular) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most / 1e6:.0f} MB")
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; a ValueError says why there is none."""
+    try:
+        found = json.loads(read(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: needed is an object, got {str(found)[:80]}")
+    return found
+
+
+def regular(path: str, flags: int, more: int = 0) -> int:
+    """An opener for `open`: a file with content, neither a folder, a pipe nor a device."""
+    opened = os.open(path, flags | more | getattr(os, "O_NONBLOCK", 0), 0o666)
+    if stat.S_ISREG(os.fstat(opened).st_mode):
+        return opened
+    os.close(opened)
+    raise OSError(errno.EINVAL, f"{Path(path).name} is no regular file", path)
+
+
+def unlinked(path: str, flags: int) -> int:
+    """The same for what is written to: a link, which could lead to any file, is not followed."""
+    try:
+        return regular(path, flags, getattr(os, "O_NOFOLLOW", 0))
+    except OSError as error:
+        why = f"{Path(path).name} is a link" if error.errno == errno.ELOOP else error.strerror
+        raise OSError(error.errno, why, path) from None
+
+
+def check_place(path: Path, instead: str) -> None:
+    """Refuses a path where no file could be written, before there is anything to write."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        folder = next(each for each in path.absolute().parents if each.exists())
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=path.name + "_trajectory"):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror}): {instead}") from None
 
 
 def unused(path: Path) -> Path:
@@ -96,27 +153,36 @@ class HeldError(ValueError):
 def hold(file: Path, wait: bool = False) -> TextIO:
     """A lock file, held until it is closed or the process ends, however it does. Whoever does not wait is refused."""
     try:
-        lock = open(file, "a+", encoding="utf-8")  # noqa: SIM115
+        lock = open(file, "a+", encoding="utf-8", errors="replace", opener=unlinked)  # noqa: SIM115
     except PermissionError:  # another user's, which can be waited for all the same
         if not wait:
             raise
-        lock = open(file, encoding="utf-8")  # noqa: SIM115
+        lock = open(file, encoding="utf-8", errors="replace", opener=unlinked)  # noqa: SIM115
+    try:
+        _take(lock, wait)
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def _take(lock: TextIO, wait: bool) -> None:
+    lock.seek(0)
+    if not re.fullmatch(r"(process \d+)?", lock.read(100)):
+        raise OSError(errno.EEXIST, "lock is a file of something else", lock.name)
     try:
         import fcntl
     except ImportError:  # Windows: two processes may get in each other's way
-        return lock
+        return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         lock.seek(0)
-        holder = lock.read().strip() or "another process"
-        lock.close()
-        raise HeldError(holder) from None
+        raise HeldError(lock.read().strip() or "another process") from None
     if lock.writable():
         lock.truncate(0)
         lock.write(f"process {os.getpid()}")
         lock.flush()
-    return lock
 
 
 @contextlib.contextmanager

@@ -74,7 +74,8 @@ def fit(hint: Any, value: Any, path: str) -> Any:
     try:
         return fitted(hint, value)
     except TypeError:
-        raise ValueError(f"{path} must be {describe(hint)}, got {brief(value)}") from None
+        longer = ": whole numbers are below 2^32 here" if type(value) is int and abs(value) >= 2**32 else ""
+        raise ValueError(f"{path} must be {describe(hint)}, got {brief(value)}{longer}") from None
 
 
 # --- what differs ---------------------------------------------------------------------------------------------------

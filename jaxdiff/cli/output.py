@@ -99,7 +99,8 @@ class Npz:
 
     def _zip(self) -> None:
         try:
-            with open(self._whole, "wb") as file:
+            self._whole.unlink(missing_ok=True)
+            with open(self._whole, "xb") as file:
                 with zipfile.ZipFile(file, "w") as archive:
                     for array in self._arrays:
                         entry = zipfile.ZipInfo(array.path.name)  # of no date: the same images, the same bytes
@@ -148,10 +149,13 @@ class _Rows:
         return len(self._header) + rows * int(np.prod(self._row)) * self._dtype.itemsize
 
     def holds(self, rows: int) -> bool:
-        return self.path.exists() and self.path.stat().st_size >= self.end(rows)
+        own = self.path.is_file() and not self.path.is_symlink()  # a link would be written through
+        return own and self.path.stat().st_size >= self.end(rows)
 
     def write(self, start: int, rows: np.ndarray) -> None:
-        with open(self.path, "r+b" if start else "wb") as file:
+        if start == 0:
+            self.path.unlink(missing_ok=True)
+        with open(self.path, "r+b" if start else "xb", opener=files.unlinked) as file:
             if start == 0:
                 file.write(self._header)
             file.seek(self.end(start))  # over what was written and not counted
@@ -198,7 +202,7 @@ class Singles:
                 new = dict(zip(names, map(str, labels), strict=True))
                 if not self._labels:
                     files.write(self._folder / _LABELS, "file,label\n")
-                with open(self._folder / _LABELS, "a", encoding="utf-8") as file:
+                with open(self._folder / _LABELS, "a", encoding="utf-8", opener=files.unlinked) as file:
                     file.writelines(f"{name},{label}\n" for name, label in new.items())
                 self._labels |= new
             for name, image in zip(names, batch, strict=True):
@@ -262,8 +266,8 @@ def _check_about(folder: Path, about: dict[str, Any]) -> None:
             raise ValueError(f"{folder} is not empty, and nothing there says what it is about: name another")
         return
     try:
-        old = dict(json.loads((folder / _ABOUT).read_bytes()))
-    except (ValueError, TypeError):
+        old = files.read_json(folder / _ABOUT)
+    except ValueError:
         raise ValueError(f"{folder / _ABOUT} is damaged: name another, or remove {folder} to start over") from None
     was, now = ({name: _as_json(value) for name, value in each.items()} for each in (old, about))
     changed = sorted(name for name in was | now if was.get(name) != now.get(name))

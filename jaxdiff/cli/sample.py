@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import sys
 import webbrowser
 from argparse import Namespace
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jaxdiff.base import pictures
+from jaxdiff.base import files, pictures
+from jaxdiff.base.console import say
+from jaxdiff.base.text import shown
 from jaxdiff.cli import output
 from jaxdiff.cli.drawing import Drawing, in_rows
 from jaxdiff.cli.plan import Plan, planned
@@ -40,26 +41,27 @@ def check_places(o: Namespace) -> None:
         raise ValueError(f"--out must end in .png, got {path}: --npz and --singles write other forms")
     if o.npz is not None and (o.npz.suffix.lower() != ".npz" or o.npz.exists()):
         raise ValueError(f"--npz must name a new file that ends in .npz, got {o.npz}")
-    folder = next(each for each in path.absolute().parents if each.exists())
-    if o.export is None and (path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK)):
-        raise ValueError(f"{path} cannot be written: give another --out")
+    written = {"--npz": o.npz, "--singles": o.singles and o.singles / "000000.png", "--export": o.export}
+    for flag, place in {"--out": path if o.export is None else None, **written}.items():
+        if place is not None:
+            files.check_place(place, f"give another {flag}")
 
 
 def drawn(plan: Plan) -> int:
     """Images by their numbers; the exit code."""
     with contextlib.ExitStack() as closing:
         outputs = [closing.enter_context(contextlib.closing(each)) for each in opened(plan)]
-        print(f"{plan.count:,} images of {plan.model.name}: {plan.how()}", file=sys.stderr)
+        say(f"{plan.count:,} images of {plan.model.name}: {plan.how()}")
         drawing = Drawing(plan, outputs)
         whole = drawing.run()
         if drawing.kept:
             show(plan, drawing.picture())
         if drawing.frames:
-            print(*drawing.trajectory(), sep="\n")
+            print(*map(shown, map(str, drawing.trajectory())), sep="\n")
         if whole:
             for each, place in zip(outputs, filter(None, (plan.places.npz, plan.places.singles)), strict=True):
                 each.finish()
-                print(place)
+                print(shown(str(place)))
     if whole:
         return 0
     resumes = "; the same command resumes there" if outputs and drawing.done else ""
@@ -70,7 +72,7 @@ def drawn(plan: Plan) -> int:
 def show(plan: Plan, picture: np.ndarray) -> None:
     path = plan.places.picture
     pictures.save(path, picture)
-    print(path)
+    print(shown(str(path)))
     if plan.places.opens:
         webbrowser.open(path.absolute().as_uri())
 
@@ -112,7 +114,7 @@ def outpainted(plan: Plan) -> int:
     assert plan.outpainting is not None
     given, sides = plan.outpainting.images, plan.outpainting.sides
     turns = np.arange(plan.count) // plan.period % len(given)
-    print(f"{plan.count} images of {plan.model.name}: {plan.how()}", file=sys.stderr)
+    say(f"{plan.count} images of {plan.model.name}: {plan.how()}")
     options = {name: value for name, value in plan.options().items() if name != "edit"}
     painting = editing.outpainting(plan.model, given[turns], *sides, batch_size=plan.batch_size, **options)
     done, windows, canvas = next(painting)
@@ -130,7 +132,7 @@ def outpainted(plan: Plan) -> int:
             labels = plan.labels_of(np.arange(plan.count))
             each.write(tiles[each.done :], None if labels is None else labels[each.done :])
             each.finish()
-            print(plan.places.singles)
+            print(shown(str(plan.places.singles)))
     if done == windows:
         return 0
     print(f"stopped at {done} of {windows} windows", file=sys.stderr)
@@ -142,5 +144,5 @@ def exported(plan: Plan, path: Path) -> int:
     left_out = ("edit", "labels", "prompts", "seed")
     options = {name: value for name, value in plan.options().items() if name not in left_out}
     print(export(plan.model, path, **options))
-    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, drawn from by the program above", file=sys.stderr)
+    say(f"{path}: {path.stat().st_size / 1e6:.2f} MB, drawn from by the program above")
     return 0

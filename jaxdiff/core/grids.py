@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxdiff.base.checks import check, whole
 from jaxdiff.core.process import Process
-from jaxdiff.core.tables import Discrete
+from jaxdiff.core.tables import LONGEST, Discrete
 
 Times = Float[Array, "steps+1"]
 
@@ -31,7 +31,7 @@ def checked(times: Times | np.ndarray) -> Times:
             f"got {times!r}"
         )
     values = values.astype(jnp.result_type(float))  # in float32 two times may become one
-    if not (np.all(np.diff(values) < 0) and values[0] <= 1 and values[-1] >= 0):
+    if not (np.all(values[1:] < values[:-1]) and values[0] <= 1 and values[-1] >= 0):
         raise ValueError(
             f"a grid must fall strictly, from at most 1 to at least 0, got {np.array2string(values, threshold=8)}"
         )
@@ -41,7 +41,7 @@ def checked(times: Times | np.ndarray) -> Times:
 def _check(process: Process, steps: int) -> None:
     if not isinstance(process, Process):
         raise ValueError(f"a grid is called as grid(process, steps), got {process!r} for the process")
-    whole("steps", steps, least=1)
+    whole("steps", steps, 1, LONGEST + 1)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,24 @@ from functools import cached_property
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff.base.checks import whole
 from jaxdiff.core.process import Process, Scalar, Time
+
+LONGEST = 10**6  # entries of a table, and steps of a grid
 
 
 @dataclass(frozen=True)
-class LinearBetas:
+class _Table:
+    steps: int = 1000
+
+    def __post_init__(self) -> None:
+        whole("steps", self.steps, 1, LONGEST + 1)
+
+
+@dataclass(frozen=True)
+class LinearBetas(_Table):
     """DDPM's table: betas rise linearly (Ho et al. 2020)."""
 
-    steps: int = 1000
     first: float = 1e-4
     last: float = 0.02
 
@@ -23,10 +33,9 @@ class LinearBetas:
 
 
 @dataclass(frozen=True)
-class ScaledLinearBetas:
+class ScaledLinearBetas(_Table):
     """Latent diffusion's table: the square roots of the betas rise linearly (Rombach et al. 2022)."""
 
-    steps: int = 1000
     first: float = 0.00085
     last: float = 0.012
 
@@ -35,10 +44,9 @@ class ScaledLinearBetas:
 
 
 @dataclass(frozen=True)
-class CosineBetas:
+class CosineBetas(_Table):
     """The table whose alpha-bar follows a squared cosine with offset s (Nichol & Dhariwal 2021)."""
 
-    steps: int = 1000
     s: float = 0.008
     largest: float = 0.999
 

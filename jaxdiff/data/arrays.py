@@ -1,14 +1,16 @@
 """Images in one file of numpy's."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
 from jaxdiff.base.fields import may_change
+from jaxdiff.base.files import regular
+from jaxdiff.data.archives import check_header, stored_array
 from jaxdiff.data.examples import Cache, Examples
 
 _FORMS = (("images", "labels"), ("arr_0", "arr_1"), ("x_train", "y_train"))
@@ -39,24 +41,25 @@ class Arrays:
             raise ValueError(f"{self.path} is not there: path must be that of an .npy or .npz file")
         try:
             images, labels = self._from_npy() if self.path.endswith(".npy") else self._from_npz()
-        except (ValueError, EOFError, BadZipFile) as error:
-            raise ValueError(f"{self.path}: {error}") from None
+        except Exception as error:  # a damaged file leads to errors of many classes
+            raise ValueError(f"{self.path}: {error or type(error).__name__}") from None
         return Examples(images, labels, names=_names(images))
 
     def _from_npy(self) -> tuple[np.ndarray, np.ndarray | None]:
-        images = _images(np.load(self.path, mmap_mode="r"))
+        images = _images(_mapped(Path(self.path)))
         beside = Path(self.path).with_name(f"{self.labels}.npy")
         if not beside.exists() and self.labels != "labels":
             raise ValueError(f"its labels should be in {beside}, which is not there")
-        return images, _labels(np.load(beside), len(images)) if beside.exists() else None
+        return images, _labels(_mapped(beside), len(images)) if beside.exists() else None
 
     def _from_npz(self) -> tuple[np.ndarray, np.ndarray | None]:
-        with open(self.path, "rb") as raw, np.load(raw) as file:  # np.load leaves what is damaged open
-            image_key, label_key = self._keys(file)
-            images = _images(file[image_key])
-            return images, _labels(file[label_key], len(images)) if label_key in file else None
+        with ZipFile(self.path) as file:
+            names = [name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy")]
+            image_key, label_key = self._keys(names)
+            images = _images(stored_array(file, image_key))
+            return images, _labels(stored_array(file, label_key), len(images)) if label_key in names else None
 
-    def _keys(self, file: Mapping[str, np.ndarray]) -> tuple[str, str]:
+    def _keys(self, file: Sequence[str]) -> tuple[str, str]:
         for images, labels in ((self.images, self.labels), *(_FORMS if self.images == "images" else ())):
             if images in file:
                 if self.labels != "labels" and self.labels not in file:
@@ -69,6 +72,14 @@ def _names(images: np.ndarray) -> str:
     """What tells them from others that take as many bytes: 64 of them."""
     spread = images[:: -(-len(images) // 64)]
     return f"{images.shape} {zlib.crc32(np.ascontiguousarray(spread).data)}"
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """An .npy file, mapped into memory."""
+    with open(path, "rb", opener=regular) as file:
+        check_header(file, path.stat().st_size)
+    mapped: np.ndarray = np.load(path, mmap_mode="r")
+    return mapped
 
 
 def _images(array: np.ndarray) -> np.ndarray:

@@ -8,6 +8,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt8
 
+from jaxdiff.data.examples import LARGEST
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -18,8 +20,8 @@ class Augment:
     dequantize: bool = False  # uniform noise of one gray level, so that the densities of models are comparable
 
     def __post_init__(self) -> None:
-        if self.pad < 0:
-            raise ValueError(f"needs pad >= 0, got {self}")
+        if not 0 <= self.pad <= LARGEST:
+            raise ValueError(f"needs pad from 0 to {LARGEST}, got {self}")
 
     def __call__(self, key: Array, image: UInt8[Array, "h w c"]) -> Float[Array, "h w c"]:
         for_flip, for_place, for_noise = jax.random.split(key, 3)

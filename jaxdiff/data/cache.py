@@ -18,6 +18,7 @@ import PIL
 from tqdm import tqdm
 
 from jaxdiff.base.files import beside, cache_folder, clear, free_bytes, hold, npy_header
+from jaxdiff.base.text import shown
 from jaxdiff.data.examples import Cache, Images
 from jaxdiff.data.records import Chunk, Decoded, Records, survey
 
@@ -83,7 +84,7 @@ def _load(entry: Path, records: Records, pixels: bool) -> Stored | None:
         labels = np.load(entry / _LABELS) if (entry / _LABELS).exists() else None
         images = np.load(entry / _IMAGES, mmap_mode="r") if pixels else Decoded(records, numbers)
         unreadable = tuple((str(name), str(reason)) for name, reason in about["unreadable"])
-    except (OSError, ValueError, KeyError):
+    except Exception:  # a damaged file leads to errors of many classes; it is made again
         return None
     return Stored(numbers, images, labels, unreadable)
 
@@ -115,7 +116,7 @@ def _collect(
 ) -> tuple[np.ndarray, np.ndarray | None, list[tuple[str, str]]]:
     """Decodes all: numbers of the readable, their labels, and the others. Only `keep` sees the images."""
     numbers, labels, unreadable = [], [], []
-    with tqdm(total=records.shape[0], desc=f"decoding {records.title}", unit=" images", disable=None) as bar:
+    with tqdm(total=records.shape[0], desc=f"decoding {shown(records.title)}", unit=" images", disable=None) as bar:
         for chunk in survey(records):
             keep(chunk)
             numbers.append(chunk.numbers)

@@ -8,6 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 Cache = bool | Literal["auto"]
+LARGEST = 2**12  # pixels, of a side
 
 
 class Images(Protocol):
@@ -59,6 +60,7 @@ def opened(source: Source | Callable[[], Examples]) -> Examples:
 def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
     """Of a size, which is a number if they are equal."""
     pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
-    if len(pair) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in pair):
-        raise ValueError(f"size must be a whole number of pixels above 0, or (height, width), got {size!r}")
+    if len(pair) != 2 or not all(type(side) is int and 0 < side <= LARGEST for side in pair):
+        legal = f"a whole number of pixels from 1 to {LARGEST}, or (height, width)"
+        raise ValueError(f"size must be {legal}, got {size!r}")
     return pair[0], pair[1]

@@ -4,16 +4,18 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
+from jaxdiff.base import files
 from jaxdiff.base.fields import may_change
+from jaxdiff.data.archives import LARGEST, content
 from jaxdiff.data.cache import stored
 from jaxdiff.data.examples import Cache, Examples, height_and_width
 from jaxdiff.data.images import decode, extensions, fit
@@ -21,6 +23,7 @@ from jaxdiff.data.records import Loaded
 
 _TABLES = ("labels.csv", "captions.csv", "metadata.csv")
 _COLUMNS = {"file_name": "file", "filename": "file", "image": "file", "text": "caption", "class": "label"}
+_MOST_ROWS = 2**21
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 
@@ -36,7 +39,8 @@ class Folder:
     numbers from 0, or names, numbered in their order. "none". "auto": `labels.csv`, `captions.csv` or `metadata.csv` if
     the folder has one, else folders if no image lies outside of these.
 
-    Files that cannot be read are left out, listed in `Examples.unreadable`; or refused, if `strict`.
+    Files that cannot be read are left out, listed in `Examples.unreadable`; or refused, if `strict`. So are files of
+    more than 134 MB, and those in a .zip that are neither stored nor deflated; a table has at most two million rows.
     """
 
     path: str = may_change()
@@ -111,7 +115,7 @@ class _Directory:
         return status.st_size, status.st_mtime_ns
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        return files.read(self.root / name, LARGEST)
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ class _Zip:
         return entry.file_size, entry.CRC
 
     def read(self, name: str) -> bytes:
-        return self.archive.read(self.root + name)
+        return content(self.archive, self.root + name)
 
 
 def _place(path: Path) -> _Place:
@@ -146,8 +150,8 @@ def _place(path: Path) -> _Place:
             below = path.relative_to(archive).as_posix()
             try:
                 return _Zip(ZipFile(archive.resolve()), "" if below == "." else f"{below}/")
-            except BadZipFile as error:
-                raise ValueError(f"{archive} is damaged: {error}") from None
+            except Exception as error:  # of many classes
+                raise ValueError(f"{archive} is damaged: {error or type(error).__name__}") from None
     what = "is a file, neither a folder nor a .zip" if path.is_file() else "is not there"
     raise ValueError(f"{path} {what}: path must be a folder of images")
 
@@ -167,12 +171,12 @@ def _listed(place: _Place, labels: str, path: str) -> _Listed:
     if labels.lower().endswith(".csv"):
         if not Path(labels).is_file():
             raise ValueError(f"{labels} is not there: labels must be the path of a .csv file")
-        return _rows(Path(labels).read_bytes(), everything, labels)
+        return _rows(lambda: files.read(Path(labels), LARGEST), everything, labels)
     tables = [name for name in _TABLES if labels == "auto" and name in everything]
     if len(tables) > 1:
         raise ValueError(f"{path} has {' and '.join(tables)}: put all columns into one of them, and remove the others")
     if tables:
-        return _rows(place.read(tables[0]), everything, tables[0])
+        return _rows(lambda: place.read(tables[0]), everything, tables[0])
     known = extensions()
     names = [name for name in everything if PurePosixPath(name).suffix.lower() in known]
     if not names:
@@ -194,26 +198,20 @@ def _numbered(values: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     return np.array([number[value] for value in values], np.int32)
 
 
-def _rows(data: bytes, files: Sequence[str], path: str) -> _Listed:
+def _rows(read: Callable[[], bytes], listed: Sequence[str], path: str) -> _Listed:
     """What the .csv file at `path` says of these files."""
-    try:
-        table = csv.DictReader(io.StringIO(data.decode("utf-8-sig")), strict=True, restval="")
-        rows = list(table)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a table in UTF-8: {error}") from None
-    rows = [{_COLUMNS.get(name, name): value for name, value in row.items()} for row in rows]
-    columns = {_COLUMNS.get(name, name) for name in table.fieldnames or ()}
-    if "file" not in columns or not columns & {"label", "caption"} or not rows:
+    columns = _columns(read, path)
+    if "file" not in columns or not columns.keys() & {"label", "caption"} or not columns["file"]:
         legal = "file,label or file,caption or file,label,caption"
         raise ValueError(f"{path} needs a first row that says {legal}, and further rows")
-    names = [row["file"] for row in rows]
-    missing = set(names) - set(files)
+    names = columns["file"]
+    missing = set(names) - set(listed)
     if missing:
         raise ValueError(f"{path} lists {len(missing)} files that are not there, {min(missing)!r} for one")
-    captions = [row["caption"] for row in rows] if "caption" in columns else None
+    captions = columns.get("caption")
     if "label" not in columns:
         return _Listed(names, captions=captions)
-    labels = [row["label"].strip() for row in rows]
+    labels = [label.strip() for label in columns["label"]]
     if "" in labels:
         raise ValueError(f"{path} gives no label to {names[labels.index('')]!r}: needs one in each row")
     if all(label.isdecimal() for label in labels):
@@ -223,6 +221,27 @@ def _rows(data: bytes, files: Sequence[str], path: str) -> _Listed:
         return _Listed(names, np.array(labels, np.int32), tuple(map(str, range(largest + 1))), captions)
     classes = tuple(sorted(set(labels)))
     return _Listed(names, _numbered(labels, classes), classes, captions)
+
+
+def _columns(read: Callable[[], bytes], path: str) -> dict[str, list[str]]:
+    """Those of a table that matter, each value held once."""
+    try:
+        lines = csv.reader(io.TextIOWrapper(io.BytesIO(read()), "utf-8-sig", newline=""), strict=True)
+        header = [_COLUMNS.get(name, name) for name in next(lines, [])]
+        places = {name: i for i, name in enumerate(header) if name in ("file", "label", "caption")}
+        columns: dict[str, list[str]] = {name: [] for name in places}
+        once: dict[str, str] = {}
+        for number, line in enumerate(filter(None, lines)):
+            if number == _MOST_ROWS:
+                raise ValueError(f"it has more than {_MOST_ROWS} rows")
+            for name, i in places.items():
+                value = line[i] if i < len(line) else ""
+                columns[name].append(once.setdefault(value, value))
+        return columns
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a table in UTF-8: {error}") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,5 +281,5 @@ class _Files:
         height, width, channels = self.shape[1:]
         try:
             return fit(decode(self.place.read(name), channels, (height, width)), height, width)
-        except (OSError, ValueError, BadZipFile) as error:
+        except (OSError, ValueError) as error:
             return ValueError(str(error))

@@ -1,5 +1,9 @@
-"""Image files, and pictures to look at. An image is uint8 [height, width, channels], with 1 or 3 channels."""
+"""Image files. An image is uint8 [height, width, channels], with 1 or 3 channels."""
 
+import contextlib
+import math
+import threading
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -40,11 +44,15 @@ def decode(data: bytes, channels: int = 3, size: tuple[int, int] | None = None) 
         raise ValueError("the file is empty")
     try:
         with Image.open(BytesIO(data), formats=_formats()) as image:
+            stored = math.prod(image.size)
+            if stored > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise Image.DecompressionBombError
             if size is not None:
                 image.draft(None, (2 * max(size), 2 * max(size)))  # stored on its side, perhaps
-            turn = _UPRIGHT.get(_orientation(image))
-            converted = _converted(image, channels)
-            pixels = np.array(converted if turn is None else converted.transpose(turn))
+            with _ROOM.of(math.prod(image.size) + stored // 4):
+                turn = _UPRIGHT.get(_orientation(image))
+                converted = _converted(image, channels)
+                pixels = np.array(converted if turn is None else converted.transpose(turn))
     except UnidentifiedImageError:
         raise ValueError("not an image of a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -52,6 +60,29 @@ def decode(data: bytes, channels: int = 3, size: tuple[int, int] | None = None) 
     except Exception as error:  # a damaged file leads Pillow to errors of many classes
         raise ValueError(f"{error or type(error).__name__}") from None
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+class _Room:
+    """Lets threads decode as long as their images together have no more pixels than a single one may have."""
+
+    def __init__(self) -> None:
+        self._taken, self._changed = 0, threading.Condition()
+
+    @contextlib.contextmanager
+    def of(self, pixels: int) -> Iterator[None]:
+        with self._changed:
+            most = Image.MAX_IMAGE_PIXELS or math.inf
+            self._changed.wait_for(lambda: not self._taken or self._taken + pixels <= most)
+            self._taken += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= pixels
+                self._changed.notify_all()
+
+
+_ROOM = _Room()
 
 
 def extensions() -> frozenset[str]:
@@ -85,7 +116,7 @@ def _eight_bits(gray: np.ndarray) -> np.ndarray:
     """Of 16-bit gray, which Pillow's `convert` would clip to white; it may come as 32-bit integers."""
     if gray.dtype.kind == "f" or gray.min() < 0 or gray.max() > 65535:
         raise ValueError(f"pixels of {gray.dtype} have no agreed range: save it with 8 or 16 bits")
-    return np.rint(gray / 257).astype(np.uint8)
+    return np.rint(gray.astype(np.float32) / 257).astype(np.uint8)
 
 
 def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:

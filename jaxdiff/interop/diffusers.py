@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxdiff.base.files import read_json
 from jaxdiff.interop import files
 from jaxdiff.interop.autoencoder import AUTOENCODER, latent_settings, latents
 from jaxdiff.interop.dit import DIT
@@ -71,7 +72,7 @@ def write_codec(folder: Folder, codec: Codec, sample_size: int | None = None) ->
 
 def _read(folder: Path) -> tuple[Net, Variables, Settings]:
     folder = files.of_one_network(folder)
-    config, tensors = files.read_json(folder / files.CONFIG), files.read_tensors(folder)
+    config, tensors = read_json(folder / files.CONFIG), files.read_tensors(folder)
     try:
         torch_class = _class_of(config)
         settings = torch_class.checked(config)

@@ -10,12 +10,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from jaxdiff.base.files import beside
+from jaxdiff.base.files import beside, read_json, regular
 
 Tensors = dict[str, np.ndarray]
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 _INDEX = f"{WEIGHTS}.index.json"
+_LARGEST_HEADER, _ROWS = 2**22, ("shape", "data_offsets")
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # until 2023
 
@@ -33,16 +34,6 @@ def of_one_network(folder: Path) -> Path:
     if not parts:
         raise FileNotFoundError(f"{folder} has no {CONFIG}, nor a folder unet, vae or transformer that has one")
     return parts[0]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: needed is an object, got {found!r:.80}")
-    return found
 
 
 def read_tensors(folder: Path) -> Tensors:
@@ -64,9 +55,29 @@ def read_tensors(folder: Path) -> Tensors:
 def read_file(path: Path) -> Tensors:
     """The tensors of one file."""
     try:
+        _check_header(path)
         return load_file(path)
-    except (SafetensorError, KeyError, TypeError, AttributeError) as error:  # the last three: of dtypes without a name
+    # the last three: of dtypes without a name
+    except (SafetensorError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged, or no safetensors file: {error!s:.200}") from None
+
+
+def _check_header(path: Path) -> None:
+    """Refuses what safetensors would take minutes or all memory to refuse."""
+    with open(path, "rb", opener=regular) as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > _LARGEST_HEADER:
+            raise ValueError(f"its header has {size / 1e6:.1f} MB, the largest read is {_LARGEST_HEADER / 1e6:.0f} MB")
+        header = json.loads(file.read(size))
+    if not isinstance(header, dict):
+        raise ValueError(f"its header is no object, but {header!r:.50}")
+    tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+    if not all(isinstance(entry, dict) and all(map(_is_row, map(entry.get, _ROWS))) for entry in tensors):
+        raise ValueError("each tensor needs a row of whole numbers as shape and as data_offsets")
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= 8 and all(type(number) is int for number in value)
 
 
 def write_file(path: Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -7,6 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxdiff.base.files import read_json
 from jaxdiff.core.c_noise import CNoise, index
 from jaxdiff.core.predictions import Prediction, data, noise, velocity
 from jaxdiff.core.process import Process
@@ -59,7 +60,7 @@ def read_pipeline(folder: str | os.PathLike[str]) -> Pipeline:
     wrote it so. Names of labels are those of id2label in model_index.json.
     """
     folder = Path(folder)
-    listed = files.read_json(folder / _INDEX) if (folder / _INDEX).is_file() else {}
+    listed = read_json(folder / _INDEX) if (folder / _INDEX).is_file() else {}
     parts = _parts(folder, listed)
     place = _network_folder(folder)
     law = _law(*_scheduler(folder, bare=not listed and place == folder))
@@ -108,7 +109,7 @@ def _network_folder(folder: Path) -> Path:
 
 def _network(folder: Path) -> tuple[UNet | DiT, Any, tuple[int, int, int]]:
     """The network without the variances that it may predict, its parameters, and the shape of what it sees."""
-    config = files.read_json(folder / files.CONFIG)
+    config = read_json(folder / files.CONFIG)
     if config.get("_class_name") == "UNet2DConditionModel":
         raise ValueError(f"{folder} is a UNet2DConditionModel, whose text encoder is not read: {_READ}")
     network, variables = read(folder)
@@ -203,7 +204,7 @@ def _scheduler(folder: Path, bare: bool) -> tuple[Path, Settings]:
     """Where it is, and what it says."""
     for path in (folder / "scheduler" / _SCHEDULER, folder / _SCHEDULER):
         if path.is_file():
-            return path, files.read_json(path)
+            return path, read_json(path)
     if not bare:
         raise FileNotFoundError(f"{folder} has no scheduler/{_SCHEDULER}, which says what the network was trained for")
     return folder, {"_class_name": "DDPMScheduler"}

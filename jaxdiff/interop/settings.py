@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from jaxdiff.interop.names import Row
+from jaxdiff.nets.bound import started
 from jaxdiff.nets.layers import Dtype, Net
 
 Settings = dict[str, Any]
@@ -84,8 +86,8 @@ class TorchClass:
 
     def shapes(self, net: Net, channels: int) -> dict[str, tuple[int, ...]]:
         """The shape of each parameter, by path."""
-        variables = jax.eval_shape(net.init, jax.random.key(0), *self.inputs(net, channels))
-        return {path: leaf.shape for path, leaf in flatten_dict(variables["params"], sep="/").items()}
+        params = jax.eval_shape(partial(started, net), jax.random.key(0), *self.inputs(net, channels))
+        return {path: leaf.shape for path, leaf in flatten_dict(params, sep="/").items()}
 
 
 def image(side: int, channels: int) -> jax.ShapeDtypeStruct:

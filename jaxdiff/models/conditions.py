@@ -41,7 +41,7 @@ class Labels:
     drop: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.classes > 0, "classes > 0", self)
+        require(0 < self.classes <= 2**20, "classes from 1 to 2^20", self)
         require(0 <= self.drop < 1, "0 <= drop < 1", self)
 
     @property

@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 
-from jaxdiff.base import plain
+from jaxdiff.base import files, plain
+from jaxdiff.base.annotations import accepts
 from jaxdiff.base.checks import require
 from jaxdiff.base.fields import may_change
 from jaxdiff.data.augment import Augment
@@ -33,8 +34,11 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for source in (self.data, self.held_out):
+            known = source is None or isinstance(source, FunctionType) or accepts(Source, source)
+            require(known, "data to open, such as Digits(), or a function that gives Examples", source)
         require(0 <= self.seed < 2**32, "0 <= seed < 2^32", self.seed)
-        require(self.batch_size >= 1, "batch_size >= 1", self.batch_size)
+        require(1 <= self.batch_size <= 2**20, "a batch_size from 1 to 2^20", self.batch_size)
         if self.encoded_once and self.augment != Augment():
             raise ValueError(f'{self.augment} needs system.encode="each step": what is encoded once stays as it is')
         if self.batch_size % self.training.accumulate:
@@ -60,12 +64,10 @@ def read_config(folder: Path, code: Sequence[ModuleType] = ()) -> Config:
     """The config of a run; `code` are the modules, besides jaxdiff's, whose classes it may name."""
     path = folder / "config.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = files.read_json(path)
     except FileNotFoundError:
         raise ValueError(f"{folder} is not the folder of a run: it has no config.json") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    form = data.get("form") if isinstance(data, dict) else None
+    form = data.get("form")
     if form != FORM:
         raise ValueError(f"{path} has the form {form!r:.50}, this jaxdiff reads form {FORM}: train the run anew")
     config = plain.from_data(data.get("config"), code)

@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
 
+from jaxdiff.base.checks import require
 from jaxdiff.base.fields import may_change
 from jaxdiff.base.pictures import laid_out
 from jaxdiff.core import grids, guidance, losses, predictions, samplers, weightings
@@ -49,6 +50,9 @@ class Diffusion:
     guidance_scale: float = may_change(1.0)
     clip: bool = may_change(True)  # the expected clean image to [-1, 1]; not for latents
     shown: int = may_change(64)
+
+    def __post_init__(self) -> None:
+        require(1 <= self.shown <= 2**16, "shown from 1 to 65536", self.shown)
 
     def check(self) -> None:
         check_parts(self.denoiser({}), self.process, self.sampler, self.times_of())

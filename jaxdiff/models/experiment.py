@@ -22,7 +22,7 @@ from jaxdiff.base.devices import agreed, gathered, is_first
 from jaxdiff.data import identity
 from jaxdiff.data.batches import Batches
 from jaxdiff.models.config import Config, read_config, written
-from jaxdiff.models.run import Run
+from jaxdiff.models.run import Run, codec_of
 from jaxdiff.training import wandb
 from jaxdiff.training.checkpoint import Checkpoints
 from jaxdiff.training.logbook import Logbook
@@ -31,13 +31,32 @@ from jaxdiff.training.placing import Trainer
 from jaxdiff.training.state import State, Training, bytes_of, parameters
 from jaxdiff.training.step import Objective, train_step
 
+WRITTEN = (  # in the folder of a run, beside config.json
+    *("checkpoints", "codec", "data.json", "events", "latents-*.npy"),
+    *("loss.png", "metrics.csv", "samples", "unreadable.txt"),
+)
+
 
 class Experiment(Run):
-    """A run and what it takes to train it. With `accept_data` it goes on with other data than it began with."""
+    """A run and what it takes to train it: the data. With `accept_data` it resumes with others than it began with."""
 
     def __init__(self, config: Config, folder: Path, code: Sequence[ModuleType] = (), accept_data: bool = False):
         super().__init__(config, folder, code)
         self.accept_data = accept_data
+
+    @cached_property
+    def codec(self) -> Any:
+        if self.config.codec is None or (self.folder / "codec").is_dir():
+            return super().codec
+        return codec_of(Path(self.config.codec), self.examples, self.code)
+
+    @property
+    def image(self) -> tuple[int, ...]:
+        return tuple(self.examples.images.shape[1:])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.examples.classes or ()
 
     @cached_property
     def trainer(self) -> Trainer:
@@ -152,9 +171,12 @@ class Experiment(Run):
 
     def _check_resumes(self) -> None:
         path = self.folder / "config.json"
-        if not path.exists() and any((self.folder / "checkpoints").glob("*/")):
-            raise ValueError(f"{self.folder} has checkpoints and no config.json: --restart sets them aside")
         if not path.exists():
+            found = [path for name in WRITTEN for path in self.folder.glob(name)]
+            there = [path.name for path in found if path.is_file() or any(path.glob("*"))]
+            if there:  # of what is not known, and would be written over
+                what = f"{self.folder} has {there[0]} and no config.json"
+                raise ValueError(f"{what}: give another --workdir, or --restart to set the whole folder aside")
             return
         changed = tree.differences(self._before(), self.config)
         if changed:
@@ -169,7 +191,7 @@ class Experiment(Run):
         return read_config(self.folder, (*self.code, *modules_of(self.config)))
 
     def _check_data(self) -> None:
-        before = self._about_data
+        before = self._noted()
         changed = identity.changes(before, self.identity)
         if not changed:
             return
@@ -182,6 +204,15 @@ class Experiment(Run):
         if not self.accept_data:
             raise ValueError(f"{found}. Set them back, give another --workdir, or --accept_data to go on with these")
         warn(found)
+
+    def _noted(self) -> dict[str, Any]:
+        """What data.json says of the data that the run began with; nothing if it cannot be read: it is written anew."""
+        try:
+            image, classes = self._known
+        except ValueError:
+            return {}
+        known = files.read_json(self.folder / "data.json")
+        return {**known, "image": list(image), "classes": list(classes) or None}
 
     def _check_space(self) -> None:
         there = sum(path.name.isdecimal() for path in (self.folder / "checkpoints").glob("*"))
@@ -240,7 +271,7 @@ def prepared(folder: Path, restart: bool = False) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         if is_first():
             held.enter_context(files.locked(folder))
-            if restart and any((folder / name).exists() for name in ("config.json", "checkpoints")):
+            if restart and any((folder / name).exists() for name in ("config.json", *WRITTEN)):
                 aside = files.unused(folder.absolute().with_name(f"{folder.absolute().name}_old"))
                 os.replace(folder, aside)
                 folder.mkdir()

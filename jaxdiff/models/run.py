@@ -1,7 +1,6 @@
 """A run: a config in a folder, and all that follows from the two; its trained parameters are read here."""
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,14 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff import interop
+from jaxdiff.base import files
+from jaxdiff.base.tree import check, fit
 from jaxdiff.data import identity
-from jaxdiff.data.examples import Examples
+from jaxdiff.data.examples import Examples, height_and_width
 from jaxdiff.data.examples import opened as opened_data
 from jaxdiff.models import latents
 from jaxdiff.models.autoencoding import Autoencoding
 from jaxdiff.models.config import Config, read_config
 from jaxdiff.training.checkpoint import Checkpoints
 from jaxdiff.training.state import State
+
+_AGAIN = "the train.py command of this run writes it again"
 
 
 class Run:
@@ -43,7 +46,9 @@ class Run:
         if self.config.codec is None:
             return None
         own = self.folder / "codec"
-        return interop.read_codec(own) if own.is_dir() else codec_of(Path(self.config.codec), self.examples, self.code)
+        if not own.is_dir():
+            raise ValueError(f"{self.folder} has no codec, the autoencoder of its latents: {_AGAIN}")
+        return interop.read_codec(own)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -52,21 +57,29 @@ class Run:
             return self.image
         return tuple(jax.eval_shape(self.codec.encode, jax.ShapeDtypeStruct(self.image, jnp.float32)).shape)
 
-    @cached_property
+    @property
     def image(self) -> tuple[int, ...]:
-        """The shape of an image: once trained, known without the data."""
-        known = self._about_data
-        return tuple(known["image"] if known else self.examples.images.shape[1:])
+        """The shape of an image, known without the data."""
+        return self._known[0]
 
     @property
     def classes(self) -> tuple[str, ...]:
         """What the labels mean."""
-        return tuple(self._about_data.get("classes") or ())
+        return self._known[1]
 
-    @property
-    def _about_data(self) -> dict[str, Any]:
+    @cached_property
+    def _known(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """The shape of an image and the names of classes."""
         path = self.folder / "data.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not path.exists():
+            raise ValueError(f"{self.folder} has no data.json, which says how large its images are: {_AGAIN}")
+        known = files.read_json(path)
+        image, classes = known.get("image"), known.get("classes") or []
+        try:
+            shape = fit(tuple[int, int, int], check(image), "image")
+            return (*height_and_width(shape[:2]), shape[2]), fit(tuple[str, ...], check(classes), "classes")
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged, {error}: {_AGAIN}") from None
 
     @cached_property
     def identity(self) -> dict[str, Any]:

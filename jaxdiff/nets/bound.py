@@ -1,5 +1,7 @@
 """A network with its parameters, as the mathematics asks for it: a function that is a tree of arrays."""
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,11 +28,33 @@ class Bound:
         return self.module.apply({"params": self.params}, *inputs, rngs=rngs)
 
 
+MOST_CALLS = 2000  # of layers: four times what the deepest networks have, and a few seconds
+
+
 def started(module: nn.Module, key: Array, *inputs: Any) -> Any:
     """New parameters of a module, for inputs of these shapes."""
-    variables = jax.jit(module.init)(key, *inputs)
+    try:
+        with nn.intercept_methods(_counted(module)):
+            variables = jax.jit(module.init)(key, *inputs)
+    except (ValueError, RuntimeError, MemoryError):
+        raise
+    except Exception as error:  # parts that do not fit lead to errors of many classes
+        why = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{type(module).__name__} cannot be made of these fields, {why}") from error
     more = variables.keys() - {"params"}
     if more:
         name = type(module).__name__
         raise ValueError(f"{name} keeps {', '.join(sorted(more))} beside its parameters: use layers without such state")
     return variables.get("params", {})
+
+
+def _counted(module: nn.Module) -> Callable[..., Any]:
+    """Refuses a network of so many layers that it would never be ready."""
+    calls = itertools.count()
+
+    def call(method: Callable[..., Any], arguments: tuple, named: dict[str, Any], _: Any) -> Any:
+        if next(calls) > MOST_CALLS:
+            raise ValueError(f"{type(module).__name__} has more than {MOST_CALLS} layers: make it less deep")
+        return method(*arguments, **named)
+
+    return call

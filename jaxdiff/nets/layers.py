@@ -31,6 +31,7 @@ glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
 
 
+LARGEST = 2**20  # of any size: a network of it would have more parameters than a machine holds
 Rate = Annotated[float, "0 <= it < 1"]
 Positive = Annotated[float, "it > 0"]
 
@@ -64,6 +65,10 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         value = value.item()
     if isinstance(value, int) and not isinstance(value, bool):
         require(value > 0, f"{name} > 0", value)
+    numbers = value if isinstance(value, tuple) else (value,)
+    require(len(numbers) <= 250, f"at most 250 {name}", len(numbers))
+    for number in numbers:
+        require(not isinstance(number, int) or number <= LARGEST, f"{name} up to {LARGEST}", number)
     if kind is Rate:
         require(0 <= value < 1, f"0 <= {name} < 1", value)
     if kind is Positive:

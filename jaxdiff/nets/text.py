@@ -35,7 +35,7 @@ class Bytes:
     length: int = 64
 
     def __post_init__(self) -> None:
-        require(self.length >= 2, "length >= 2", self.length)
+        require(2 <= self.length <= 2**16, "a length from 2 to 65536", self.length)
 
     @property
     def count(self) -> int:
@@ -53,7 +53,7 @@ class Words:
     length: int = 16
 
     def __post_init__(self) -> None:
-        require(self.length >= 2, "length >= 2", self.length)
+        require(2 <= self.length <= 2**16, "a length from 2 to 65536", self.length)
         require(isinstance(self.vocabulary, tuple), "a tuple of words; Words.of makes one of texts", self.vocabulary)
         require(self.vocabulary == tuple(split(" ".join(self.vocabulary))), "words in small letters", self.vocabulary)
         require(len(set(self.vocabulary)) == len(self.vocabulary), "each word once", self.vocabulary)

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxdiff.base import files, pictures
 from jaxdiff.base.console import warn
+from jaxdiff.base.text import shown
 
 COLUMNS = ("step", "epoch", "loss", "gradient_norm", "learning_rate", "skipped", "images_per_second")
 
@@ -63,7 +64,7 @@ class Logbook:
     def say(self, text: str) -> None:
         """A line that does not disturb the bar."""
         if not self._quiet:
-            self._bar.write(text, file=sys.stderr)
+            self._bar.write(shown(text), file=sys.stderr)
             sys.stderr.flush()
 
     def picture(self, step: int, picture: np.ndarray) -> Path:

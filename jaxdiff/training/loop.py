@@ -81,7 +81,10 @@ def train(
             if asked:
                 break
             clock.start()
-    return state, stop.by if at < training.steps else _ended(int(state.tally.in_a_row))
+    if at < training.steps:
+        return state, stop.by
+    _check_end(int(state.tally.in_a_row))
+    return state, None
 
 
 def _save(at: int, state: State, checkpoints: Checkpoints) -> None:
@@ -167,7 +170,7 @@ def _check(in_a_row: int, training: Training, step: int) -> None:
         )
 
 
-def _ended(in_a_row: int) -> None:
+def _check_end(in_a_row: int) -> None:
     """A run whose last steps changed nothing has not learned what it was to learn."""
     if in_a_row:
         raise DivergedError(f"the last {in_a_row} steps were not finite, and changed nothing: {_INSTEAD}")

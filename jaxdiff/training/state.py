@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -11,7 +12,8 @@ import optax
 from flax import struct
 from jaxtyping import Array
 
-from jaxdiff.base.checks import require
+from jaxdiff.base.annotations import accepts
+from jaxdiff.base.checks import require, whole
 from jaxdiff.base.fields import may_change
 from jaxdiff.training.averages import Average, Ema
 from jaxdiff.training.optimisers import Adam, Optimiser, learning_rate_of, transform_of
@@ -41,11 +43,13 @@ class Training:
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "steps_per_call", "log_every", "show_every", "save_every", "keep"):
-            require(getattr(self, name) > 0, f"{name} > 0", getattr(self, name))
+            whole(name, getattr(self, name), 1, 2**31)  # as JAX counts
         for name in ("schedule_steps", "keep_every"):
             require(getattr(self, name) is None or getattr(self, name) > 0, f"{name} > 0 or None", getattr(self, name))
+        known = isinstance(self.optimiser, FunctionType) or accepts(Optimiser, self.optimiser)
+        require(known, "an optimiser such as Adam(), or a function like its transform", self.optimiser)
         require(self.patience > 0, "patience > 0", self.patience)
-        require(bool(self.averages), "at least one average, such as Ema()", self.averages)
+        require(0 < len(self.averages) <= 100, "from one average, such as Ema(), to a hundred", self.averages)
         for name in ("steps", "log_every", "show_every", "save_every"):
             interval, call = getattr(self, name), self.steps_per_call
             require(interval % call == 0, f"{name} that steps_per_call={call} divides", interval)

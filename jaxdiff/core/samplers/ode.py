@@ -8,7 +8,7 @@ import diffrax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxdiff.base.checks import require
+from jaxdiff.base.checks import require, whole
 from jaxdiff.core.denoise import Denoiser
 from jaxdiff.core.process import Image, Point
 from jaxdiff.core.rng import KeyArray, normal
@@ -61,7 +61,7 @@ class AdaptiveODE(Sampler):
 
     def __post_init__(self) -> None:
         require(self.rtol > 0 and self.atol > 0, "rtol > 0 and atol > 0", self)
-        require(isinstance(self.max_steps, int) and self.max_steps >= 1, "max_steps >= 1, whole", self)
+        whole("max_steps", self.max_steps, 1, 2**31)
 
     def step(self, denoise: Denoiser, key: KeyArray, x: Image, t: Point, s: Point) -> Image:
         process = t.process

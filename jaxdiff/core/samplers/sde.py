@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from jaxdiff.base.checks import require
+from jaxdiff.base.checks import require, whole
 from jaxdiff.core.denoise import Denoiser
 from jaxdiff.core.process import Image, Point, transition
 from jaxdiff.core.rng import KeyArray, normal
@@ -50,7 +50,7 @@ class Langevin(Sampler):
 
     def __post_init__(self) -> None:
         require(0 < self.snr < 1, "0 < snr < 1", self)
-        require(isinstance(self.corrections, int) and self.corrections >= 1, "corrections >= 1, whole", self)
+        whole("corrections", self.corrections, 1, 2**31)
 
     def step(self, denoise: Denoiser, key: KeyArray, x: Image, t: Point, s: Point) -> Image:
         def correct(k: Array, x: Image) -> Image:
@@ -99,7 +99,7 @@ class Resampling(Sampler):
 
     def __post_init__(self) -> None:
         require(is_single(self.sampler), "a sampler without history, such as DDPM()", self)
-        require(isinstance(self.times, int) and self.times >= 1, "times >= 1, whole", self)
+        whole("times", self.times, 1, 2**31)
 
     @property
     def needs_signal(self) -> bool:  # type: ignore[override]

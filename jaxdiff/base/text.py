@@ -1,0 +1,6 @@
+"""Text of others, such as names of files, as it may be shown."""
+
+
+def shown(text: str) -> str:
+    """With escapes for what a terminal would not print but obey, other than a new line."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
