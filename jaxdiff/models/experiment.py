@@ -84,11 +84,11 @@ class Experiment(Run):
         (Experiment(self.config, files.unused(self.folder), self.code) if restart else self).check()
         training = self.config.training
         with prepared(self.folder, restart), contextlib.ExitStack() as closing:
-            before = self._keep_schedule()
             checkpoints = Checkpoints(self.folder / "checkpoints", training.keep, training.keep_every)
             closing.callback(checkpoints.close)
             state = self._begin(checkpoints)
             at = int(state.step)
+            before = self._keep_schedule(at)
             if at % training.steps_per_call:
                 raise ValueError(f"training.steps_per_call must divide {at}, the step from which {self.folder} resumes")
             self._write_about()
@@ -99,10 +99,10 @@ class Experiment(Run):
             self._say_schedule(before, at)
             return self._train(state, checkpoints, logbook)
 
-    def _keep_schedule(self) -> Training:
+    def _keep_schedule(self, at: int) -> Training:
         """How it was trained before: the schedule keeps that length, unless the config gives it another."""
-        now, known = self.config.training, (self.folder / "config.json").exists()
-        before = self._before().training if known else now
+        now = self.config.training
+        before = self._before().training if at else now
         kept = replace(now, schedule_steps=now.schedule_steps or before.schedule_length)
         self.config = replace(self.config, training=kept)
         return before
@@ -111,7 +111,7 @@ class Experiment(Run):
         now = self.config.training
         rates = before.learning_rate(at - 1), now.learning_rate(at), now.learning_rate(now.steps - 1)
         changed = (before.steps, before.schedule_length) != (now.steps, now.schedule_length)
-        if at and changed and np.isfinite(rates).all():
+        if changed and np.isfinite(rates).all():
             was, comes, last = (f"{rate:.3g}" for rate in rates)
             length = f"training.schedule_steps={now.schedule_length}"
             say(f"the learning rate was {was}, is {comes} and will be {last} at step {now.steps:,}, by {length}")
