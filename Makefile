@@ -1,8 +1,9 @@
-# make demo: train on small digits and draw new ones. make test: lint, types and tests. Both make a virtual environment
-# with everything needed; PYTHON=python3.12 for another Python.
+# make demo: train on small digits and draw new ones. make test: lint, types and tests. Each makes a virtual environment
+# with what it needs; PYTHON=python3.12 for another Python.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint clean
 
@@ -13,14 +14,20 @@ demo: $(VENV)/installed
 test: lint
 	$(BIN)/pytest
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 $(VENV)/installed: requirements.txt pyproject.toml
+	@echo "installing JAX and what else jaxdiff needs into $(VENV), once"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	@echo "installing what the tests need, PyTorch among it: once"
+	$(PIP) -e ".[test]"
 	touch $@
 
 clean:

@@ -4,21 +4,28 @@ import argparse
 import sys
 from functools import partial
 
-from jaxdiff.cli.command import run
+from jaxdiff.cli.command import run, undisturbed
 from jaxdiff.cli.options import parsed
 
 
 def drawn(options: argparse.Namespace) -> int:
-    from jaxdiff.base import environment  # here, so that --help is quick
+    with undisturbed():
+        from jaxdiff.base import environment  # here, so that --help is quick
 
-    environment.prepare()
-    from jaxdiff.cli.sample import draw
+        environment.prepare()
+        from jaxdiff.cli.sample import draw
 
     return draw(options)
 
 
 def main() -> int:
-    return run("sample.py", partial(drawn, parsed()), without_memory="try --batch_size 1", stopped="stopped")
+    return run(
+        "sample.py",
+        partial(drawn, parsed()),
+        without_memory="try --batch_size 1",
+        after="what is being computed",
+        stopped="stopped",
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python train.py --config configs/mnist.py training.steps=20000 batch_size=64
     python train.py --config configs/mnist.py --dry_run
 
-Run the same command again to resume, whether training was stopped by Ctrl-C or by a power cut.
+Run the same command again to resume, whether Ctrl-C or a power cut stopped it.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from jaxdiff.cli.command import Parser, run
+from jaxdiff.cli.command import Parser, run, undisturbed
 
 EPILOG = """
 In the folder of the run: config.json, metrics.csv, loss.png, samples/, checkpoints/, and events/ for TensorBoard.
@@ -25,34 +25,42 @@ On several machines, or in several processes, give each JAX_COORDINATOR_ADDRESS,
 def parsed() -> argparse.Namespace:
     known = ", ".join(sorted(path.stem for path in (Path(__file__).parent / "configs").glob("*.py")))
     parser = Parser("train.py", __doc__, f"{EPILOG}\nConfigs: {known}")
-    parser.add_argument("--config", required=True, help="a file that defines `config`; mnist is configs/mnist.py")
+    parser.add_argument(
+        "--config", required=True, help="a Python file that defines `config`; mnist means configs/mnist.py"
+    )
     parser.add_argument("--workdir", type=Path, help="the folder of the run (default: runs/NAME)")
-    code = "a file, or a module, of your own whose classes the run to be resumed names; may be repeated"
+    code = "your own file or module whose classes the run to be resumed uses; may be repeated"
     parser.add_argument("--code", action="append", metavar="FILE", help=code)
-    parser.add_argument("--restart", action="store_true", help="begin anew; an old run is moved aside, not deleted")
+    parser.add_argument("--restart", action="store_true", help="start over; the old run is renamed, not deleted")
     parser.add_argument("--accept_data", action="store_true", help="resume with other data than those it began with")
-    parser.add_argument("--dry_run", action="store_true", help="say what the run would be and cost, and stop")
-    parser.add_argument("--distributed", action="store_true", help="this process is one of several")
-    parser.add_argument("overrides", nargs="*", metavar="field.subfield=value", help="changes one field of the config")
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="show the whole config and what a step costs, and whether it fits this machine",
+    )
+    parser.add_argument("--distributed", action="store_true", help="this process is one of several that train together")
+    parser.add_argument("overrides", nargs="*", metavar="field.subfield=value", help="set a field of the config")
     return parser.parse_intermixed_args()
 
 
 def trained(arguments: argparse.Namespace) -> int:
-    from jaxdiff.base import code, environment  # here, so that --help is quick
+    with undisturbed():
+        from jaxdiff.base import code, environment  # here, so that --help is quick
 
-    environment.prepare(arguments.distributed)
-    from jaxdiff.base.console import say
-    from jaxdiff.base.overrides import overrides
-    from jaxdiff.base.text import shown
-    from jaxdiff.models.dry_run import dry_run
-    from jaxdiff.models.experiment import Experiment
+        environment.prepare(arguments.distributed)
+        from jaxdiff.base.console import say
+        from jaxdiff.base.overrides import overrides
+        from jaxdiff.base.text import shown
+        from jaxdiff.models.dry_run import dry_run
+        from jaxdiff.models.experiment import Experiment
 
     modules = [code.module(source) for source in arguments.code or ()]
     config = overrides(code.load(arguments.config), arguments.overrides)
     folder = arguments.workdir or Path("runs") / Path(arguments.config).stem
     experiment = Experiment(config, folder, modules, arguments.accept_data)
     if arguments.dry_run:
-        print(shown(dry_run(experiment)))
+        for line in dry_run(experiment):
+            print(shown(line), flush=True)
         return 0
     stopped = experiment.train(arguments.restart)
     if stopped:
@@ -67,6 +75,7 @@ def main() -> int:
         "train.py",
         partial(trained, arguments),
         without_memory="try a smaller batch_size=..., or training.accumulate=4",
+        after="this step",
         stopped="stopped at once; run the same command again to resume from the last checkpoint",
     )
 

@@ -242,7 +242,15 @@ def test_links_that_go_round(classes):
     [
         ({"notes.txt": b""}, {}, "no image files, such as .jpg or .png, among its 1 files"),
         ({"a.png": b""}, {}, "no file that can be read, a.png: the file is empty"),
-        ({"train/a.png": level(0), "val/b.png": level(0)}, {}, "holds train and val: name one"),
+        ({"train/a.png": level(0), "val/b.png": level(0)}, {}, "images holds train and val: name one, .*images/train"),
+        (
+            {"of/train/c/a.png": level(0), "of/val/c/b.png": level(0)},
+            {},
+            "images/of holds .*name one, .*images/of/train",
+        ),
+        ({"a.png": level(0), "Train/b.png": level(0), "test/c.png": level(0)}, {}, "holds Train and test: name one"),
+        ({"extra/a.png": level(0), "train/b.png": level(0), "val/c.png": level(0)}, {}, "holds train and val"),
+        ({"of/train/c/a.png": level(0), "of/train/d/b.png": level(0)}, {}, "images/of holds train: name one"),
         (CLASSES, {"strict": True}, "1 files that cannot be read, ant/bad.jpg: not an image"),
         ({"a.png": level(0), "labels.csv": b"name,label\na.png,1\n"}, {}, "needs a first row that says file,label"),
         ({"a.png": level(0), "labels.csv": b"file,label\nb.png,1\n"}, {}, "1 files that are not there, 'b.png'"),
@@ -256,6 +264,22 @@ def test_links_that_go_round(classes):
 def test_bad_folders_are_refused(tmp_path, files, options, says):
     with pytest.raises(ValueError, match=says):
         Folder(fill(tmp_path / "images", files), **options).open()
+
+
+def test_a_zip_with_both_splits_is_refused_and_one_of_them_taken(tmp_path):
+    files = {f"of/{split}/{name}/{i}.png": level(9) for split in ("train", "val") for name in "ab" for i in range(2)}
+    shutil.make_archive(str(tmp_path / "images"), "zip", fill(tmp_path / "images", files))
+    path = tmp_path / "images.zip"
+    with pytest.raises(ValueError, match=f"{path}/of holds train and val: name one, {path}/of/train, or say"):
+        Folder(path, 16).open(False)
+    assert len(Folder(path / "of" / "train", 16).open(False)) == 4
+    assert len(Folder(path, 16, labels="none").open(False)) == 8
+
+
+@pytest.mark.parametrize("names", [("test", "cat"), ("cat", "dog/test", "dog/train")])
+def test_a_class_may_be_called_as_a_split_is(tmp_path, names):
+    files = {f"{name}/a.png": level(9) for name in names}
+    assert len(Folder(fill(tmp_path / "images", files), 16).open().classes) == 2
 
 
 def test_missing_folders_are_refused(tmp_path):

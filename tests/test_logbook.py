@@ -25,6 +25,7 @@ def row(step, loss=0.1 + 0.2, **others):
 
 def written(folder, steps, start=0, **options):
     book = Logbook(folder, start, 100, **options)
+    book.begin()
     for step in steps:
         book.advance(step)
         book.write(row(step))
@@ -156,6 +157,7 @@ def test_pictures(tmp_path):
 
 def test_a_loss_that_is_never_finite_is_no_reason_to_warn(tmp_path, caplog):
     book = Logbook(tmp_path, 0, 10)
+    book.begin()
     book.write(row(1, np.nan))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

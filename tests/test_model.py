@@ -58,6 +58,14 @@ def test_labels_are_numbers_or_names(labels, found, texts):
 
 
 def test_labels_without_names_are_called_by_their_numbers():
+    named = replace(LABELLED, classes=("golf_ball", "Church", "garbage truck"))
+    assert named.choices(["golf ball", "church", "Garbage-Truck", "golf_ball"])[0].tolist() == [0, 1, 2, 0]
+    with pytest.raises(ValueError, match='got golfbal; did you mean "golf_ball"'):
+        named.choices("golfbal")
+    twice = replace(LABELLED, classes=("golf_ball", "golf-ball", "cat"))
+    assert twice.choices("golf-ball")[0].tolist() == [1]
+    with pytest.raises(ValueError, match="golf ball may be golf_ball or golf-ball: write it as that"):
+        twice.choices("golf ball")
     assert replace(LABELLED, classes=()).choices([1, 0])[1] == ["1", "0"]
 
 

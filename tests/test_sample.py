@@ -294,9 +294,28 @@ def test_rho_is_of_the_grid_that_is_chosen_or_the_config_s_own():
         (["--export", "a", "--seed", "0"], "--export and --seed contradict"),
         (["--resample", "3"], "--resample needs --mask or --outpaint"),
         (["--export", "a", "--npz", "b.npz"], "--export and --npz contradict"),
+        (["--guidance_interval", "3", "1"], "--guidance_interval needs low < high, got 3 1"),
+        (["--guidance_rescale", "0.5", "--guidance_scale", "1"], "no guidance to rescale"),
+        (["--interpolate", "3"], "--interpolate takes two seeds"),
+        (["--interpolate", "3,7", "--seed", "5"], "--interpolate 3,7 names its seeds: leave out --seed"),
+        (["--interpolate", "1,2", "--sampler", "ddpm"], "adds noise of its own"),
+        (["--init", "digit.png", "--interpolate"], "between two images"),
+        (["--init", "digit.png", "--invert", "--sampler", "ddpm"], "does not follow the ODE"),
+        (["--init", "digit.png", "--outpaint", "1,2"], "--outpaint takes pixels"),
+        (["--init", "digit.png", "--upscale", "1"], "--upscale must be at least 2"),
+        (["--init", "digit.png", "--strength", "0"], "--strength must be above 0"),
+        (["--init", *["digit.png"] * 2, "--mask", *["digit.png"] * 3], "--mask must be one, or one for each of the 2"),
+        (["--init", "none.png"], "none.png cannot be read as an image: No such file"),
+        (["--sampler", "adaptive_ode", "--steps", "9"], "finds its own steps"),
+        (["--sampler", "ddim", "--churn", "3"], "--churn does not apply to DDIM"),
+        (["--grid", "uniform", "--rho", "3"], "it belongs to --grid Karras"),
+        (["--first", "4294967290", "--num", "100"], "numbered below 2^32"),
+        (["--average", "much"], "--average must be a number such as 0"),
     ],
 )
-def test_what_cannot_be_is_said_at_once(flags, says, command):
+def test_what_cannot_be_is_said_before_a_model_is_loaded(flags, says, command, monkeypatch):
+    monkeypatch.setattr("jaxdiff.cli.which.load", lambda *arguments: pytest.fail("a model is loaded"))
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("digit.png")
     code, out, err = command(*flags)
     assert code == 2
     assert says in err
@@ -315,7 +334,6 @@ def test_what_cannot_be_is_said_at_once(flags, says, command):
         (["--workdir", "runs/plain", "--init", "digit.png", "--invert", "--was", "3"], "leave out --was"),
         (["--guidance_interval", "1", "3"], "no guidance to rescale or to leave out: add --guidance_scale"),
         (["--guidance_rescale", "0.5"], "no guidance to rescale or to leave out: add --guidance_scale"),
-        (["--interpolate", "3,7", "--seed", "5"], "--interpolate 3,7 names its seeds: leave out --seed"),
         (["--sampler", "euler_maruyama"], "cannot start where nothing of the data is left"),
         (["--rho", "3"], "--rho does not apply to Uniform("),
         (["--labels", "cat"], "knows the labels 0 to 9; got cat"),
@@ -327,7 +345,6 @@ def test_what_cannot_be_is_said_at_once(flags, says, command):
         (["--classifier", "runs/none"], "runs/none is not the folder of a run"),
         (["--checkpoint", "3"], "has no checkpoint of step 3: it has 2, 4"),
         (["--average", "2"], "has the averages 0 Ema"),
-        (["--average", "much"], "--average must be a number such as 0"),
         (["--average", "0.5"], "above 0 and below 0.28"),
         (["--churn", "3"], "--churn does not apply to Euler(): it belongs to --sampler EDM"),
         (["--sampler", "ddp"], "--sampler must be one of DDIM, DDPM, DPMpp2M"),
@@ -348,33 +365,27 @@ def test_what_cannot_be_is_said_at_once(flags, says, command):
         (["--grid", "trailing"], "walks the entries of a table"),
         (["--grid", "uniform", "--rho", "3"], "it belongs to --grid Karras"),
         (["--sampler", "adaptive_ode", "--steps", "9"], "finds its own steps"),
-        (["--guidance_interval", "3", "1", "--guidance_scale", "2"], "low < high"),
-        (["--first", "4294967290", "--num", "100"], "numbered below 2^32"),
+        (["--first", "4294967290"], "numbered below 2^32"),
         (["--out", "a.jpg"], "--out must end in .png"),
         (["--out", "digit.png/a.png"], "digit.png/a.png cannot be written (Not a directory): give another --out"),
-        (["--npz", "a.zip"], "--npz must name a new file that ends in .npz"),
+        (["--npz", "a.zip"], "--npz must end in .npz"),
+        (["--npz", "other.npz"], "other.npz exists already, with something else in it: name another, or remove it"),
         (["--init", "none.png"], "none.png cannot be read as an image: No such file"),
         (["--init", "broken.png"], "broken.png cannot be read as an image"),
         (["--init", "large.png"], "large.png is 30x20, the model draws 8x8: --resize fits it"),
         (["--init", "digit.png", "--mask", "large.png"], "large.png is 30x20"),
-        (["--init", "digit.png", "digit.png", "--mask", "digit.png", "digit.png", "digit.png"], "--mask must be one"),
         (["--init", "digit.png", "--upscale", "3"], "--upscale must divide 8x8"),
         (["--init", "digit.png", "--colorize"], "a model of colour images"),
-        (["--init", "digit.png", "--outpaint", "1,2"], "--outpaint takes pixels"),
         (["--init", "digit.png", "--outpaint", "0,0,0,0"], "--outpaint takes pixels"),
         (["--sampler", "edm", "--s_min", "0.1"], "--s_min says how EDM"),
-        (["--init", "digit.png", "--strength", "0"], "strength must be above 0"),
         (["--init", "digit.png", "--steps", "1", "--strength", "0.5"], "of a single step is all of it"),
-        (["--init", "digit.png", "--invert", "--sampler", "ddpm"], "does not follow the ODE"),
-        (["--interpolate", "1,2", "--sampler", "ddpm"], "adds noise of its own"),
-        (["--interpolate", "3"], "--interpolate takes two seeds"),
-        (["--init", "digit.png", "--interpolate"], "between two images"),
     ],
 )
 def test_what_does_not_fit_the_model_is_said_in_one_line(flags, says, command, tmp_path):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("digit.png")
     Image.fromarray(np.zeros((20, 30), np.uint8)).save("large.png")
     Path("broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    np.savez("other.npz", arr_0=np.zeros((2, 8, 8, 1), np.uint8))
     before = sorted(tmp_path.rglob("*"))
     code, _, err = command(*(() if "--workdir" in flags else LABELLED), *flags)
     assert code == 2, err
@@ -431,7 +442,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_resumes(command, mon
         interrupted_after(2, patched)
         code, out, err = command(*call)
     assert code == 130
-    assert "stopped at 16 of 30 images; the same command resumes there" in err
+    assert "stopped at 16 of 30 images; the same command resumes" in err
     assert "a.npz" not in out
     code, _, err = command(*call)
     assert code == 0
@@ -449,6 +460,46 @@ def test_another_call_does_not_go_on_with_what_is_there(command, monkeypatch):
     for other in (("--seed", 1), ("--guidance_scale", 3), ("--steps", 1), ("--checkpoint", 2), ("--labels", "3")):
         code, _, err = command(*call, *other)
         assert (code, err.splitlines()[-1].startswith("sample.py: a.npz.part")) == (2, True), err
+
+
+def test_a_finished_npz_is_neither_drawn_again_nor_taken_for_another(command, monkeypatch):
+    call = (*LABELLED, "--num", 3, "--npz", "a.npz")
+    assert command(*call)[0] == 0
+    before = Path("a.npz").read_bytes()
+    with monkeypatch.context() as patched:
+        interrupted_after(0, patched)
+        assert command(*call) == (0, "", "a.npz already has its 3 images\n")
+    for other in (("--seed", 1), ("--num", 4), ("--labels", "3")):
+        code, _, err = command(*call, *other)
+        assert (code, err) == (
+            2,
+            "sample.py: a.npz exists already, with something else in it: name another, or remove it\n",
+        )
+    assert Path("a.npz").read_bytes() == before
+
+
+def test_without_out_no_call_overwrites_the_picture_of_another(command):
+    shutil.copytree("runs/labelled", "runs/own", ignore=shutil.ignore_patterns("*.png"))
+    for seed, name in enumerate(("samples", "samples_2", "samples_3")):
+        assert command("--workdir", "runs/own", "--num", 2, "--seed", seed)[1] == f"runs/own/{name}.png\n"
+    drawn = [pixels(f"runs/own/{name}.png") for name in ("samples", "samples_2", "samples_3")]
+    assert (drawn[0] != drawn[1]).any()
+    assert (drawn[1] != drawn[2]).any()
+
+
+def test_the_pace_leaves_out_what_is_compiled_and_reads_well(monkeypatch):
+    def said(count, *seen, before=0):
+        clock = iter([0.0, *(time for _, time in seen)])
+        monkeypatch.setattr(drawing.time, "perf_counter", lambda: next(clock))
+        pace = drawing.Pace(before)
+        for drawn, _ in seen[:-1]:
+            pace.see(drawn)
+        return pace.summary(count)
+
+    assert said(1, (0.5, 20.0), (1, 21.7)) == "1 image in 22 s"
+    assert said(64, (0.0, 30.0), (64, 62.0)) == "64 images in 62 s, once compiled 2 images/s"
+    assert said(10, (2.0, 30.0), (10, 190.0)) == "10 images in 3.2 min, once compiled 20 s an image"
+    assert said(9, (9, 30.0), (9, 30.0), before=5) == "4 images in 30 s"
 
 
 def test_too_little_memory_halves_the_batch(command, monkeypatch):

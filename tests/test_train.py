@@ -225,7 +225,7 @@ def test_what_is_free_may_change(run, command):
     code, said = command(*TOY, "--workdir", run, *more)  # and on eight devices instead of one
     assert code == 0
     assert "resumes at step 80" in said
-    assert "8 cpu device(s), pmap" in said
+    assert "8 cpu devices, pmap" in said
     assert rows(run) == 1 + 8 + 2
     assert '"patience": 7' in (run / "config.json").read_text()
 
@@ -508,7 +508,7 @@ def test_folders_that_cannot_be(command, tmp_path):
 
 def test_no_space(command, monkeypatch, tmp_path):
     monkeypatch.setattr("jaxdiff.base.files.free_bytes", lambda folder: 10**6)
-    refused(command(*TOY, "--workdir", tmp_path / "new"), "has 1.00 MB of space left, checkpoints need 0.02 GB")
+    refused(command(*TOY, "--workdir", tmp_path / "new"), "has 1 MB of space left, checkpoints need 19.9 MB")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -558,8 +558,12 @@ def test_a_dry_run_writes_nothing(command, monkeypatch, capsys, tmp_path):
     assert train.main() == 0
     shown = capsys.readouterr().out
     assert shown.startswith("models.Config(")
-    for fact in ("1,797 of 8x8x1", "GFLOP", "parameters", "112.3 steps", "8 cpu, pmap", "new, new"):
+    for fact in ("    batch_size=16,\n", "b2=0.999", "1,797 of 8x8x1", "8 cpu devices, pmap", "new, new"):
         assert fact in shown
+    assert re.search(r"\nparameters  [\d,]+; a checkpoint takes \d+ kB\n", shown)
+    assert re.search(r"\na step      \d\.\d+ MFLOP for a batch of 16\n", shown)
+    assert "\nthe run     80 steps, 0.712 epochs\n" in shown
+    assert re.search(r"\nfits this machine \(needs [\d.]+ MB of [\d.]+ [GT]B\)\n$", shown)
     assert list(tmp_path.iterdir()) == []
     assert command(*TOY, "--workdir", tmp_path / "new", "--dry_run", "batch_size=9")[0] == 2
 

@@ -1,6 +1,8 @@
 """The one place that knows of devices."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -58,3 +60,14 @@ def agreed(yes: bool) -> bool:
 def is_first() -> bool:
     """Whether this is the process that writes files and talks."""
     return jax.process_index() == 0
+
+
+def memory() -> int:
+    """Bytes that a device has; of CPUs, which share it, that of this machine, or what it grants to this process."""
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    if limit is not None:
+        return int(limit)
+    granted = Path("/sys/fs/cgroup/memory.max")
+    text = granted.read_text() if granted.exists() else ""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(machine, int(text)) if text.strip().isdecimal() else machine

@@ -9,17 +9,21 @@ import warnings
 
 import jax
 
-from jaxdiff.base import files
+from jaxdiff.base import compiling, files
 from jaxdiff.base.text import shown
 
 
 def prepare(distributed: bool = False) -> None:
-    """A process that trains or samples: on a CPU it keeps its memory, and compiled programs are kept on the disk."""
+    """A process that trains or samples: on a CPU it keeps its memory, and compiled programs are kept on the disk.
+
+    What compiles for long says so.
+    """
     platforms = os.environ.get("JAX_PLATFORMS")
     if platforms == "cpu" or not (platforms or _accelerators()):
         keep_memory()
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(files.cache_folder() / "programs"))
+    compiling.announce()
     _quieten()
     if distributed:
         count, number = _number("JAX_NUM_PROCESSES"), _number("JAX_PROCESS_ID")  # JAX itself reads the address only

@@ -107,11 +107,11 @@ def check_place(path: Path, instead: str) -> None:
         raise ValueError(f"{path} cannot be written ({error.strerror}): {instead}") from None
 
 
-def unused(path: Path) -> Path:
-    """This path, or the first of path_2, path_3, ... that is not there."""
-    number, free = 2, path
+def unused(path: Path, ending: str = "") -> Path:
+    """This path, or the first of path_2, path_3, ... that is not there; all of them with the ending."""
+    number, free = 2, path.with_name(f"{path.name}{ending}")
     while free.exists():
-        number, free = number + 1, path.with_name(f"{path.name}_{number}")
+        number, free = number + 1, path.with_name(f"{path.name}_{number}{ending}")
     return free
 
 

@@ -119,19 +119,23 @@ def name_of(value: Any) -> str:
     return f"{stem(home(value)).rpartition('.')[2]}.{value.__qualname__}"
 
 
-def show(value: Any, indent: str = "", label: str = "") -> str:
-    """The config as one would write it, without the fields that have their default; a line has at most 100 columns."""
+def show(value: Any, indent: str = "", label: str = "", whole: bool = False) -> str:
+    """The config as one would write it; a line has at most 100 columns.
+
+    Fields that have their default are left out, but not if it is to be `whole`.
+    """
     if is_object(value):
         fields, opening, closing = fields_of(type(value)), f"{name_of(type(value))}(", ")"
-        parts = [(f"{name}=", part) for name, part in parts_of(value).items() if not same(part, fields[name].default)]
+        given = {name: v for name, v in parts_of(value).items() if whole or not same(v, fields[name].default)}
+        parts = [(f"{name}=", part) for name, part in given.items()]
     elif isinstance(value, tuple):
         opening, closing, parts = "(", ",)" if len(value) == 1 else ")", [("", item) for item in value]
     else:
         return indent + label + (name_of(value) if isinstance(value, FunctionType) else repr(value))
-    flat = indent + label + opening + ", ".join(show(part, "", name) for name, part in parts) + closing
+    flat = indent + label + opening + ", ".join(show(part, "", name, whole) for name, part in parts) + closing
     if not parts or ("\n" not in flat and len(flat) < 100):
         return flat
-    lines = [f"{show(part, indent + '    ', name)},\n" for name, part in parts]
+    lines = [f"{show(part, indent + '    ', name, whole)},\n" for name, part in parts]
     return f"{indent}{label}{opening}\n{''.join(lines)}{indent})"
 
 

@@ -1,15 +1,20 @@
-"""What the commands have in common: a parser, and one line with exit code 2 for whatever is wrong."""
+"""What the commands have in common: a parser, an answer to Ctrl-C, and one line with exit code 2 for what is wrong."""
 
 import argparse
+import contextlib
 import os
 import re
+import signal
+import socket
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from jaxdiff.base.text import shown
 
 MEMORY = "RESOURCE_EXHAUSTED"  # in the message of the error that XLA raises then
+AT_ONCE, PATIENCE = 0.2, 2.0  # seconds until the first Ctrl-C is answered, and until the second one ends the process
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,10 +41,15 @@ def one_line(message: object) -> str:
     return shown(" ".join(str(message).split()))
 
 
-def run(name: str, action: Callable[[], int], without_memory: str, stopped: str) -> int:
-    """The exit code of an action. $JAXDIFF_TRACEBACK shows where an error comes from."""
+def run(name: str, action: Callable[[], int], without_memory: str, after: str, stopped: str) -> int:
+    """The exit code of an action. $JAXDIFF_TRACEBACK shows where an error comes from.
+
+    `after` is what the first Ctrl-C waits for, `stopped` what is said in the end.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX is imported: XLA's alarm about slow compiling
     try:
-        return action()
+        with _answered(after, f"{name}: {stopped}"):
+            return action()
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         exhausted = MEMORY in str(error) or isinstance(error, MemoryError)
         if os.environ.get("JAXDIFF_TRACEBACK") or (isinstance(error, RuntimeError) and not exhausted):
@@ -50,3 +60,49 @@ def run(name: str, action: Callable[[], int], without_memory: str, stopped: str)
     except KeyboardInterrupt:
         print(f"{name}: {stopped}", file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until this is done: extensions that are being imported crash of it, or swallow it."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _answered(after: str, stopped: str) -> Iterator[None]:
+    """Ctrl-C is answered at once, by a thread: the main one cannot while it compiles, or computes a step."""
+    reads, writes = socket.socketpair()
+    writes.setblocking(False)
+    over = threading.Event()
+    before = signal.set_wakeup_fd(writes.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_answer, args=(reads, over, after, stopped), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        writes.close()  # which ends the thread
+
+
+def _answer(reads: socket.socket, over: threading.Event, after: str, stopped: str) -> None:
+    asked = 0
+    with reads:
+        while number := reads.recv(1):
+            asked += number[0] in (signal.SIGINT, signal.SIGTERM)
+            if asked == 1 and not over.wait(AT_ONCE):
+                _below(f"stopping after {after}; Ctrl-C again stops at once")
+            elif asked > 1 and not over.wait(PATIENCE):
+                _below(stopped)
+                os._exit(130)  # as kill -9 would, which loses nothing that is saved
+
+
+def _below(text: str) -> None:
+    """A line of its own, below a bar."""
+    print("\n" * sys.stderr.isatty() + text, file=sys.stderr, flush=True)

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxdiff.base import pictures
+from jaxdiff.base.console import duration, plural
 from jaxdiff.cli import output
 from jaxdiff.cli.command import MEMORY
 from jaxdiff.cli.plan import IN_PICTURE, Plan
@@ -18,6 +19,25 @@ from jaxdiff.core.sampling import Progress
 
 AT_A_TIME = 64  # images of up to 128x128
 FRAMES, FOLLOWED = 24, 8  # of a trajectory, and of how many images
+
+
+class Pace:
+    """How fast images come, once the first steps are done, which are compiled before."""
+
+    def __init__(self, before: int) -> None:
+        self._before, self._begin = before, time.perf_counter()
+        self.seen: tuple[float, float] | None = None  # what was drawn first, in images, and when
+
+    def see(self, drawn: float) -> None:
+        self.seen = self.seen or (drawn, time.perf_counter())
+
+    def summary(self, done: int) -> str:
+        now, count = time.perf_counter(), done - self._before
+        said = f"{plural(count, 'image')} in {duration(now - self._begin)}"
+        if count <= 1 or self.seen is None or done <= self.seen[0]:  # of one alone it is its speed too
+            return said
+        rate = (done - self.seen[0]) / (now - self.seen[1])
+        return f"{said}, once compiled {f'{rate:.3g} images/s' if rate >= 1 else f'{duration(1 / rate)} an image'}"
 
 
 class Drawing:
@@ -40,9 +60,9 @@ class Drawing:
             print(f"{self.done:,} of them are there already", file=sys.stderr)
             if self.follows:
                 print("their way is not seen again: --trajectory needs a call that begins", file=sys.stderr)
-        begin, before = time.perf_counter(), self.done
-        self.bar = tqdm(total=len(self.numbers), initial=before, unit=" images", disable=None, dynamic_ncols=True)
-        with self.bar, warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt):
+        before, self.pace = self.done, Pace(self.done)
+        self.bar = tqdm(disable=True)  # until something is seen, which is late: it is compiled first
+        with contextlib.closing(self), warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt):
             warnings.filterwarnings("ignore", "some images are not finite")  # this says it better
             for indices, x in self._batches():
                 finite = np.isfinite(x).all((1, 2, 3))
@@ -50,9 +70,12 @@ class Drawing:
                     what = f"image {indices[~finite][0]} is not finite"
                     raise ValueError(f"{what}: take more --steps or --max_steps, less guidance, or another --sampler")
                 self._take(indices, pictures.to_uint8(x))
-        seconds = time.perf_counter() - begin
-        print(f"{(self.done - before) / seconds:.3g} images/s, {seconds:.1f} s with compiling", file=sys.stderr)
+        if self.done > before:
+            print(self.pace.summary(self.done), file=sys.stderr)
         return self.done == len(self.numbers)
+
+    def close(self) -> None:
+        self.bar.close()
 
     def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """A thousand or so at a time, since each call holds the conditions of its images; fewer if memory runs out."""
@@ -88,8 +111,12 @@ class Drawing:
 
     def _seen(self, progress: Progress) -> None:
         """Moves the bar; keeps frames of the first images if their way is to be shown."""
-        share = progress.step / progress.steps
-        self.bar.update(self.done + int(share * len(progress.indices)) - self.bar.n)
+        drawn = self.done + progress.step / progress.steps * len(progress.indices)
+        if self.pace.seen is None:
+            total, many = len(self.numbers), {"unit": " images", "disable": None, "dynamic_ncols": True}
+            self.bar = tqdm(total=total, initial=int(drawn), **many)
+        self.pace.see(drawn)
+        self.bar.update(int(drawn) - self.bar.n)
         if self.follows and progress.indices[0] == self.numbers[0]:
             point = self.plan.model.system.process.at(self.plan.times[progress.step])
             size = max(1.0, float(np.hypot(point.alpha, point.sigma)))  # exploding noise would be all black and white

@@ -52,8 +52,6 @@ def from_images(plan: Inputs, o: Namespace) -> Edit:
     if o.mask is not None:
         height, width, _ = model.image_shape
         masks = given_images(o.mask, (height, width, 1), o.resize)[..., 0] > 0
-        if min(len(masks), len(given)) > 1 and len(masks) != len(given):
-            raise ValueError(f"--mask must be one, or one for each of the {len(given)} images, got {len(masks)}")
         return editing.inpaint(model, given, masks)
     return editing.vary(model, given, STRENGTH if o.strength is None else o.strength)
 
@@ -79,18 +77,21 @@ def interpolated(plan: Inputs, o: Namespace) -> Edit:
     if not plan.sampler.follows_ode:
         raise ValueError(f"{plan.sampler} adds noise of its own on the way: interpolate with --sampler ddim or edm")
     if o.init is not None:
-        if len(o.init) != 2 or o.interpolate:
-            raise ValueError("--interpolate goes between two images: --init A B --interpolate")
         ends = inverted(plan, o, given_images(o.init, model.image_shape, o.resize)).noise
         assert ends is not None
     else:
-        if o.interpolate and o.seed is not None:
-            raise ValueError(f"--interpolate {o.interpolate} names its seeds: leave out --seed")
-        seeds = o.interpolate.split(",") if o.interpolate else [str(plan.seed), str(plan.seed + 1)]
-        if len(seeds) != 2 or not all(seed.strip().isdecimal() and int(seed) < 2**32 for seed in seeds):
-            raise ValueError(f"--interpolate takes two seeds, such as 3,7, got {o.interpolate!r}")
-        ends = np.stack([editing.seed_noise(model, int(seed), o.first or 0) for seed in seeds])
+        ends = np.stack([editing.seed_noise(model, seed, o.first or 0) for seed in seeds_of(o)])
     return editing.interpolate(model, ends[0], ends[1], count)
+
+
+def seeds_of(o: Namespace) -> tuple[int, int]:
+    """Between which images are interpolated."""
+    if o.interpolate and o.seed is not None:
+        raise ValueError(f"--interpolate {o.interpolate} names its seeds: leave out --seed")
+    seeds = o.interpolate.split(",") if o.interpolate else [str(o.seed or 0), str((o.seed or 0) + 1)]
+    if len(seeds) != 2 or not all(seed.strip().isdecimal() and int(seed) < 2**32 for seed in seeds):
+        raise ValueError(f"--interpolate takes two seeds, such as 3,7, got {o.interpolate!r}")
+    return int(seeds[0]), int(seeds[1])
 
 
 def given_images(paths: Sequence[Path], shape: tuple[int, ...], resize: bool) -> np.ndarray:

@@ -58,7 +58,9 @@ def parser() -> Parser:
     made = Parser("sample.py", DESCRIPTION, listed(), usage="python sample.py [options]")
     _which(made.add_argument_group("which model").add_argument)
     _what(made.add_argument_group("what").add_argument)
-    how = made.add_argument_group("how", "without --sampler and --grid these change the config's own")
+    how = made.add_argument_group(
+        "how", "without --sampler and --grid, these change the sampler and the grid of the config"
+    )
     _guidance(made.add_argument_group("guidance").add_argument)
     _editing(made.add_argument_group("editing").add_argument)
     _out(made.add_argument_group("out").add_argument)
@@ -71,34 +73,40 @@ Add = Callable[..., argparse.Action]
 
 def _which(add: Add) -> None:
     add("--workdir", type=Path, metavar="DIR", help="the folder of a run (default: the one trained last in runs/)")
-    add("--checkpoint", type=_whole, metavar="STEP", help="which of its checkpoints (default: the newest)")
-    average = "which average of the parameters: its number in the config (default: 0), none, or a width such as 0.08"
-    add("--average", metavar="N", help=f"{average}, put together from power averages")
-    code = "a file, or a module, of your own whose classes the run names; may be repeated"
+    add("--checkpoint", type=_whole, metavar="STEP", help="which checkpoint of it, by its step (default: the newest)")
+    average = "which average of the parameters: its number in the config (default: 0), or none for the parameters"
+    width = "themselves; or a width such as 0.08, if the config has PowerEma averages"
+    add("--average", metavar="N", help=f"{average} {width}")
+    code = "your own file or module whose classes the run uses; may be repeated"
     add("--code", action="append", metavar="FILE", help=code)
-    add("--from_diffusers", type=Path, metavar="DIR", help="a folder of diffusers, in place of a run")
+    add("--from_diffusers", type=Path, metavar="DIR", help="a folder saved by diffusers, instead of a run")
 
 
 def _what(add: Add) -> None:
-    add("--num", type=_count, metavar="N", help="how many images (default: as the config shows them)")
-    add("--labels", metavar="L", help="such as 3 or 0-9 or cat,ship: they take turns (default: all)")
-    add("--per_label", type=_count, metavar="N", help="how many of each label, prompt and given image")
-    add("--prompt", action="append", metavar="TEXT", help="a text; several, each after its --prompt, take turns")
-    add("--seed", type=_whole, metavar="S", help="with an image's number it says all of its noise (default: 0)")
+    add("--num", type=_count, metavar="N", help="how many images (default: as many as the config shows)")
+    add("--labels", metavar="L", help="labels to draw in turn, such as 3, 0-9 or cat,ship (default: all)")
+    add("--per_label", type=_count, metavar="N", help="how many images of each label, prompt or given image")
+    add("--prompt", action="append", metavar="TEXT", help="a text; repeat --prompt for several, drawn in turn")
+    add(
+        "--seed",
+        type=_whole,
+        metavar="S",
+        help="the seed; together with the image's number it determines all noise (default: 0)",
+    )
     add("--first", type=_whole, metavar="N", help="the number of the first image (default: 0)")
     add(
         "--batch_size",
         type=_count,
         metavar="N",
-        help="at a time (default: 64, fewer above 128x128 or if memory runs out)",
+        help="images at a time (default: 64; fewer above 128x128, or if memory runs out)",
     )
 
 
 def _how(add: Add, taken: frozenset[str]) -> None:
-    own = "or one of your own, file.py:Name"
-    add("--sampler", metavar="NAME", help=f'from the list below, such as ddim or "ddim(eta=0.5)", {own}')
-    add("--steps", type=_count, metavar="N", help="of the sampler (default: the config's)")
-    add("--grid", metavar="NAME", help=f'of times (default: the config\'s), such as "karras(rho=5)", {own}')
+    own = "or your own, file.py:Name"
+    add("--sampler", metavar="NAME", help=f'one of the list below, such as ddim or "ddim(eta=0.5)", {own}')
+    add("--steps", type=_count, metavar="N", help="how many steps (default: the config's)")
+    add("--grid", metavar="NAME", help=f'where the steps are: a grid of the list below, such as "karras(rho=5)", {own}')
     taken |= {"sampler", "steps", "grid"}
     for kind, files in (("sampler", catalogue.SAMPLERS), ("grid", catalogue.GRIDS)):
         for name, entries in catalogue.flags(files, taken).items():
@@ -123,36 +131,68 @@ def listed() -> str:
 def _guidance(add: Add) -> None:
     scale = "0 unconditional, 1 the plain conditional model, above 1 sharper (default: the config's)"
     add("--guidance_scale", type=_real, metavar="X", help=scale)
-    add("--classifier", type=Path, metavar="DIR", help="the run of a classifier that guides, in place of the model")
-    interval = "guide at these noise levels sigma / alpha only (default: at all)"
+    add("--classifier", type=Path, metavar="DIR", help="the run of a classifier that guides the model")
+    interval = "guide only at noise levels sigma / alpha between these (default: at all)"
     add("--guidance_interval", type=_at_least_0, nargs=2, metavar=("LOW", "HIGH"), help=interval)
-    add("--guidance_rescale", type=_share, metavar="X", help="pull the contrast back by this share (default: 0)")
-    threshold = "where the expected clean image is cut off: 1 at the range of the data (default, but for latents)"
-    add("--threshold", type=_share, metavar="Q", help=f"{threshold}, 0 not at all, between at this quantile")
+    add(
+        "--guidance_rescale",
+        type=_share,
+        metavar="X",
+        help="how much of the contrast that guidance adds is taken back (default: 0)",
+    )
+    threshold = "clip the expected clean image: 1 to the range of the data (default, but not for latents), 0 not at all"
+    add("--threshold", type=_share, metavar="Q", help=f"{threshold}, between at this quantile of its values")
 
 
 def _editing(add: Add) -> None:
-    add("--init", type=Path, nargs="+", metavar="IMAGE", help="images to begin from; alone: variations of them")
-    add("--strength", type=_share, metavar="X", help="how far back they are noised (default: 0.6)")
-    add("--invert", action="store_true", help="walk them up to their noise, and down under --labels or --prompt")
-    add("--was", metavar="L", help="with --invert: what the given images are, labels or a prompt (default: not said)")
+    add(
+        "--init",
+        type=Path,
+        nargs="+",
+        metavar="IMAGE",
+        help="images to edit; without another of these options, variations of them",
+    )
+    add(
+        "--strength",
+        type=_share,
+        metavar="X",
+        help="how much noise is added: 1 leaves nothing of the image (default: 0.6)",
+    )
+    add("--invert", action="store_true", help="invert them to noise, then sample from it with --labels or --prompt")
+    add("--was", metavar="L", help="with --invert: the label or prompt of the given images (default: none)")
     add("--mask", type=Path, nargs="+", metavar="IMAGE", help="paint where these are white, keep the rest")
-    add("--outpaint", metavar="L,T,R,B", help="go on so many pixels to the left, top, right and bottom")
-    add("--resample", type=_count, metavar="N", help="with --mask or --outpaint: take each step so often (default: 1)")
-    add("--upscale", type=_count, metavar="K", help="find images of which the given ones are K times smaller")
-    add("--colorize", action="store_true", help="find colours for gray images")
-    between = "from seed A to seed B, or with two --init from one to the other, in --per_label images (default: 10)"
+    add("--outpaint", metavar="L,T,R,B", help="paint so many more pixels to the left, top, right and bottom")
+    add(
+        "--resample", type=_count, metavar="N", help="with --mask or --outpaint: repeat each step so often (default: 1)"
+    )
+    add("--upscale", type=_count, metavar="K", help="reconstruct images K times larger than the given ones")
+    add("--colorize", action="store_true", help="reconstruct the colours of gray images")
+    between = "from seed A to seed B, or from the first --init to the second, in --per_label images (default: 10)"
     add("--interpolate", nargs="?", const="", metavar="A,B", help=between)
-    add("--resize", action="store_true", help="fit given images to the size of the model's")
+    add("--resize", action="store_true", help="fit given images to the size that the model draws")
 
 
 def _out(add: Add) -> None:
-    add("--out", type=Path, metavar="FILE", help="the picture of all, a PNG (default: samples.png in the workdir)")
-    add("--npz", type=Path, metavar="FILE", help="arr_0 (uint8, NHWC) and arr_1 (labels), as evaluators read them")
-    add("--singles", type=Path, metavar="DIR", help="a PNG for each image")
-    add("--trajectory", action="store_true", help="also a strip and a GIF of x_t and of the clean image expected")
-    add("--open", action="store_true", help="show the picture")
-    add("--export", type=Path, metavar="FILE", help="the sampler itself, to run without jaxdiff; nothing is drawn")
+    add(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="one picture of all images, a PNG (default: samples.png in the workdir, or samples_2.png and so on)",
+    )
+    add(
+        "--npz",
+        type=Path,
+        metavar="FILE",
+        help="the images as arr_0 (uint8, NHWC) and the labels as arr_1; resumes if interrupted",
+    )
+    add("--singles", type=Path, metavar="DIR", help="a folder for one PNG per image; resumes if interrupted")
+    add(
+        "--trajectory",
+        action="store_true",
+        help="also how the first images form: a strip and a GIF of x_t and of the expected clean image",
+    )
+    add("--open", action="store_true", help="open the picture")
+    add("--export", type=Path, metavar="FILE", help="write the sampler itself, to run without jaxdiff; draws nothing")
 
 
 DESCRIPTION = """Draw images from a trained model.
@@ -161,7 +201,7 @@ DESCRIPTION = """Draw images from a trained model.
     python sample.py --labels 0-9 --per_label 5 --guidance_scale 3
     python sample.py --workdir runs/fashion_mnist_text --prompt "an ankle boot" --prompt "a dress"
     python sample.py --init three.png --strength 0.7 --labels 8   # turn one digit into another
-    python sample.py --num 50000 --npz samples.npz                # goes on where it was interrupted
+    python sample.py --num 50000 --npz samples.npz                # resumes if interrupted
 """
 
 

@@ -4,6 +4,7 @@ What an interrupted process wrote is kept, and the same output opened again goes
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -60,7 +61,7 @@ class Npz:
         self._count, self._shape, self._labelled = count, tuple(shape), labelled
         self._arrays = [_Rows(self._part / "arr_0.npy", (count, *shape), "u1")]
         self._arrays += [_Rows(self._part / "arr_1.npy", (count,), "<i8")] if labelled else []
-        self._whole = self._part / "whole.npz"
+        self._whole, self._about = self._part / "whole.npz", _fingerprint(about, count)
         self._check_absent()
         self._check_space()
         with contextlib.ExitStack() as hold:
@@ -102,6 +103,7 @@ class Npz:
             self._whole.unlink(missing_ok=True)
             with open(self._whole, "xb") as file:
                 with zipfile.ZipFile(file, "w") as archive:
+                    archive.comment = self._about
                     for array in self._arrays:
                         entry = zipfile.ZipInfo(array.path.name)  # of no date: the same images, the same bytes
                         with open(array.path, "rb") as rows, archive.open(entry, "w", force_zip64=True) as copy:
@@ -135,6 +137,20 @@ class Npz:
         if free < need:
             left = f"{self._path.parent} has {free / 1e6:.1f} MB of space left"
             raise ValueError(f"{left}, {self._path.name} needs {need / 1e6:.1f} MB until it is finished: make room")
+
+
+def is_finished(path: Path, count: int, about: dict[str, Any]) -> bool:
+    """Whether the file has these images; a ValueError if it is another."""
+    if not path.exists():
+        return False
+    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if archive.comment == _fingerprint(about, count):
+            return True
+    raise ValueError(f"{path} exists already, with something else in it: name another, or remove it")
+
+
+def _fingerprint(about: dict[str, Any], count: int) -> bytes:
+    return hashlib.sha256(_as_json({**about, "count": count}).encode()).hexdigest().encode()
 
 
 class _Rows:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from jaxdiff.base import code
+from jaxdiff.base.files import unused
+from jaxdiff.cli.conflicts import check, sides_of
 from jaxdiff.cli.given import Inputs, edit_of, given_images, known_of, parsed_labels
 from jaxdiff.cli.how import guidance_of, sampler_of, steps_of
 from jaxdiff.cli.which import model_of
-from jaxdiff.core import samplers
 from jaxdiff.core.arguments import check_parts
 from jaxdiff.core.grids import Grid
 from jaxdiff.core.samplers import Sampler
@@ -102,8 +103,7 @@ class Plan:
 
 def planned(o: Namespace) -> Plan:
     """Refuses what cannot be, before anything is written."""
-    if o.sampler is not None:
-        sampler_of(o, samplers.DDPM())  # refused at once, not after the model is loaded
+    check(o)
     modules = [code.module(source) for source in o.code or ()]
     model = model_of(o, modules)
     classifier = None if o.classifier is None else load_classifier(o.classifier, code=modules)
@@ -174,20 +174,12 @@ def count_of(o: Namespace, model: Model, texts: int, edit: Edit | None, outpaint
 
 
 def outpainting_of(o: Namespace, model: Model) -> Outpainting | None:
-    if o.outpaint is None:
-        return None
-    sides = o.outpaint.split(",")
-    legal = len(sides) == 4 and all(side.strip().isdecimal() and int(side) < 2**12 for side in sides)
-    if not legal or not any(map(int, sides)):
-        raise ValueError(
-            f"--outpaint takes pixels to the left, top, right and bottom, such as 0,0,28,0: got {o.outpaint!r}"
-        )
-    return Outpainting(given_images(o.init, model.image_shape, o.resize), tuple(map(int, sides)))
+    return None if o.outpaint is None else Outpainting(given_images(o.init, model.image_shape, o.resize), sides_of(o))
 
 
 def places_of(o: Namespace) -> Places:
-    folder = (o.workdir or Path()) if o.out is None else Path()
-    return Places(o.out or folder / "samples.png", o.npz, o.singles, o.trajectory, o.open)
+    picture = o.out or unused((o.workdir or Path()) / "samples", ".png")  # that of an earlier call stays
+    return Places(picture, o.npz, o.singles, o.trajectory, o.open)
 
 
 def about_edit(o: Namespace) -> str:

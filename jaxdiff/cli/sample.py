@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxdiff.base import files, pictures
-from jaxdiff.base.console import say
+from jaxdiff.base.console import plural, say
 from jaxdiff.base.text import shown
 from jaxdiff.cli import output
 from jaxdiff.cli.drawing import Drawing, in_rows
@@ -39,8 +39,8 @@ def check_places(o: Namespace) -> None:
     path = (o.workdir or Path()) / "samples.png" if o.out is None else o.out
     if path.suffix.lower() != ".png":
         raise ValueError(f"--out must end in .png, got {path}: --npz and --singles write other forms")
-    if o.npz is not None and (o.npz.suffix.lower() != ".npz" or o.npz.exists()):
-        raise ValueError(f"--npz must name a new file that ends in .npz, got {o.npz}")
+    if o.npz is not None and o.npz.suffix.lower() != ".npz":
+        raise ValueError(f"--npz must end in .npz, got {o.npz}")
     written = {"--npz": o.npz, "--singles": o.singles and o.singles / "000000.png", "--export": o.export}
     for flag, place in {"--out": path if o.export is None else None, **written}.items():
         if place is not None:
@@ -49,9 +49,12 @@ def check_places(o: Namespace) -> None:
 
 def drawn(plan: Plan) -> int:
     """Images by their numbers; the exit code."""
+    if plan.places.npz is not None and output.is_finished(plan.places.npz, plan.count, about(plan)):
+        print(f"{plan.places.npz} already has its {plural(plan.count, 'image')}", file=sys.stderr)
+        return 0
     with contextlib.ExitStack() as closing:
         outputs = [closing.enter_context(contextlib.closing(each)) for each in opened(plan)]
-        say(f"{plan.count:,} images of {plan.model.name}: {plan.how()}")
+        say(f"{plural(plan.count, 'image')} of {plan.model.name}: {plan.how()}")
         drawing = Drawing(plan, outputs)
         whole = drawing.run()
         if drawing.kept:
@@ -64,8 +67,8 @@ def drawn(plan: Plan) -> int:
                 print(shown(str(place)))
     if whole:
         return 0
-    resumes = "; the same command resumes there" if outputs and drawing.done else ""
-    print(f"stopped at {drawing.done:,} of {plan.count:,} images{resumes}", file=sys.stderr)
+    resumes = "; the same command resumes" if outputs and drawing.done else ""
+    print(f"stopped at {drawing.done:,} of {plural(plan.count, 'image')}{resumes}", file=sys.stderr)
     return 130
 
 
@@ -81,7 +84,22 @@ def opened(plan: Plan) -> list[output.Output]:
     """Where images go beside the picture; what an interrupted call wrote there of the same stays."""
     if plan.places.npz is None and plan.places.singles is None:
         return []
-    about = {
+    made: list[output.Output] = []
+    with contextlib.ExitStack() as undone:
+        if plan.places.npz is not None:
+            height, width, channels = plan.model.image_shape
+            labelled = plan.labels_of(np.zeros(1, int)) is not None
+            made.append(output.Npz(plan.places.npz, plan.count, (height, width, channels), labelled, about(plan)))
+            undone.callback(made[0].close)
+        if plan.places.singles is not None:
+            made.append(output.Singles(plan.places.singles, plan.numbers, about(plan)))
+        undone.pop_all()
+    return made
+
+
+def about(plan: Plan) -> dict[str, Any]:
+    """What tells these images from others."""
+    return {
         "model": plan.model.name,
         "parameters": hashed((plan.model.params, plan.model.codec, plan.classifier and plan.classifier.params)),
         "how": plan.how(),
@@ -92,17 +110,6 @@ def opened(plan: Plan) -> list[output.Output]:
         "period": plan.period,
         "edit": plan.about_edit,
     }
-    made: list[output.Output] = []
-    with contextlib.ExitStack() as undone:
-        if plan.places.npz is not None:
-            height, width, channels = plan.model.image_shape
-            labelled = plan.labels_of(np.zeros(1, int)) is not None
-            made.append(output.Npz(plan.places.npz, plan.count, (height, width, channels), labelled, about))
-            undone.callback(made[0].close)
-        if plan.places.singles is not None:
-            made.append(output.Singles(plan.places.singles, plan.numbers, about))
-        undone.pop_all()
-    return made
 
 
 def hashed(arrays: Any) -> str:
@@ -114,7 +121,7 @@ def outpainted(plan: Plan) -> int:
     assert plan.outpainting is not None
     given, sides = plan.outpainting.images, plan.outpainting.sides
     turns = np.arange(plan.count) // plan.period % len(given)
-    say(f"{plan.count} images of {plan.model.name}: {plan.how()}")
+    say(f"{plural(plan.count, 'image')} of {plan.model.name}: {plan.how()}")
     options = {name: value for name, value in plan.options().items() if name != "edit"}
     painting = editing.outpainting(plan.model, given[turns], *sides, batch_size=plan.batch_size, **options)
     done, windows, canvas = next(painting)
@@ -135,7 +142,7 @@ def outpainted(plan: Plan) -> int:
             print(shown(str(plan.places.singles)))
     if done == windows:
         return 0
-    print(f"stopped at {done} of {windows} windows", file=sys.stderr)
+    print(f"stopped at {done} of {plural(windows, 'window')}", file=sys.stderr)
     return 130
 
 

@@ -24,7 +24,7 @@ from jaxdiff.data.records import Loaded
 _TABLES = ("labels.csv", "captions.csv", "metadata.csv")
 _COLUMNS = {"file_name": "file", "filename": "file", "image": "file", "text": "caption", "class": "label"}
 _MOST_ROWS = 2**21
-_SPLITS = {"train", "training", "val", "valid", "validation", "test"}
+_TRAINED_ON, _HELD_OUT = {"train", "training"}, {"val", "valid", "validation", "test"}
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,8 @@ def _listed(place: _Place, labels: str, path: str) -> _Listed:
     names = [name for name in everything if PurePosixPath(name).suffix.lower() in known]
     if not names:
         raise ValueError(f"{path} has no image files, such as .jpg or .png, among its {len(everything)} files")
+    if labels == "auto":
+        _check_one_split(names, path)
     outside = [name for name in names if "/" not in name]
     if labels == "none" or (labels == "auto" and outside):
         return _Listed(names)
@@ -188,9 +190,24 @@ def _listed(place: _Place, labels: str, path: str) -> _Listed:
         raise ValueError(f'{path} has images outside of the folders that name classes, {outside[0]}: labels="none"?')
     folders = [name.split("/")[0] for name in names]
     classes = tuple(sorted(set(folders)))
-    if labels == "auto" and {name.lower() for name in classes} <= _SPLITS:
-        raise ValueError(f"{path} holds {' and '.join(classes)}: name one, {path}/{classes[0]}, or say what labels are")
     return _Listed(names, _numbered(folders, classes), classes)
+
+
+def _check_one_split(names: Sequence[str], path: str) -> None:
+    """Refuses what is divided into images to train on and to test with: at its top, or in the only folder there."""
+    folders = [name.split("/")[:-1] for name in names]
+    for _ in range(2):
+        found = sorted({each[0] for each in folders if each})
+        kinds = {name.lower(): name for name in found}
+        trains, tests = kinds.keys() & _TRAINED_ON, kinds.keys() & _HELD_OUT
+        if (trains and tests) or (all(folders) and kinds.keys() <= _TRAINED_ON | _HELD_OUT):
+            splits = [kinds[kind] for kind in (*sorted(trains), *sorted(tests))]
+            raise ValueError(
+                f"{path} holds {' and '.join(splits)}: name one, {path}/{splits[0]}, or say what labels are"
+            )
+        if len(found) > 1 or not all(folders):
+            return
+        path, folders = f"{path}/{found[0]}", [each[1:] for each in folders]
 
 
 def _numbered(values: Sequence[str], classes: Sequence[str]) -> np.ndarray:

@@ -1,43 +1,81 @@
-"""What a run would be and cost, from the compiler, without training it."""
+"""What a run would be and cost, and whether this machine can hold it, without training it."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from jaxdiff.base import tree
-from jaxdiff.base.console import gigabytes
+from jaxdiff.base import devices, tree
+from jaxdiff.base.console import amount, duration, plural
 from jaxdiff.models.experiment import Experiment
+from jaxdiff.training.logbook import read_metrics
 from jaxdiff.training.state import bytes_of, parameters
 
-
-def dry_run(experiment: Experiment) -> str:
-    """The config, and what the compiler says of one step on one device."""
-    experiment.check()
-    config, state, images = experiment.config, experiment.state_shapes, experiment.examples.images
-    cost, memory = _compiled(experiment)
-    steps, devices = len(images) / config.batch_size, experiment.trainer.devices.devices
-    there = "there already" if (experiment.folder / "config.json").exists() else "new"
-    facts = {
-        "images": f"{len(images):,} of {'x'.join(map(str, images.shape[1:]))}",
-        "parameters": f"{parameters(state):,}",
-        "one step": f"{cost['flops'] / 1e9:.4g} GFLOP, {cost['bytes accessed'] / 1e9:.3g} GB moved",
-        "state": f"{gigabytes(bytes_of(state))}, and working memory of {gigabytes(memory.temp_size_in_bytes)}",
-        "an epoch": f"{steps:.1f} steps; the run is {config.training.steps / steps:.1f} epochs",
-        "devices": f"{len(devices)} {devices[0].platform}, {experiment.trainer.placing}",
-        "folder": f"{experiment.folder}, {there}",
-    }
-    return "\n".join([tree.show(config), "", *(f"{name:12}{fact}" for name, fact in facts.items())])
+ROWS = 10  # of metrics.csv, the last ones, whose speed counts
 
 
-def _compiled(experiment: Experiment) -> tuple[dict[str, float], Any]:
-    """The compiler's analyses of cost and memory."""
+def dry_run(experiment: Experiment) -> Iterator[str]:
+    """The whole config, then facts, each as soon as it is known, and the conclusion."""
     config = experiment.config
-    rows = {"index": jax.ShapeDtypeStruct((), jnp.uint32), **experiment.example_shapes()}
-    batch = jax.tree.map(lambda row: row.update(shape=(1, config.batch_size, *row.shape)), rows)
-    on_one = Experiment(replace(config, training=replace(config.training, placing="jit")), experiment.folder)
-    inputs = experiment.state_shapes, experiment.codec, batch
-    with jax.default_matmul_precision("highest"):  # convolutions as written, not in fewer multiplications
-        cost = on_one.step().lower(*inputs).cost_analysis()
-    return cost, on_one.step().lower(*inputs).compile().memory_analysis()
+    yield tree.show(config, whole=True)
+    there = "there already" if (experiment.folder / "config.json").exists() else "new"
+    yield f"\nfolder      {experiment.folder}, {there}"
+    images = experiment.examples.images
+    yield f"images      {len(images):,} of {'x'.join(map(str, images.shape[1:]))}"
+    experiment.check()
+    state = experiment.state_shapes
+    yield f"parameters  {parameters(state):,}; a checkpoint takes {amount(bytes_of(state), 'B')}"
+    yield f"devices     {experiment.trainer}"
+    yield f"a step      {amount(_flops(experiment), 'FLOP')} for a batch of {config.batch_size}"
+    epochs = config.training.steps * config.batch_size / len(images)
+    yield f"the run     {plural(config.training.steps, 'step')}, {epochs:.3g} epochs{_time(experiment)}"
+    yield _conclusion(experiment)
+
+
+def _flops(experiment: Experiment) -> float:
+    """Of one step, convolutions as written and not in fewer multiplications; nothing is compiled."""
+    training = replace(experiment.config.training, placing="jit", steps_per_call=1)
+    on_one = Experiment(replace(experiment.config, training=training), experiment.folder, experiment.code)
+    with jax.default_matmul_precision("highest"):
+        cost: Any = on_one.lowered().cost_analysis()
+        return float(cost["flops"])
+
+
+def _time(experiment: Experiment) -> str:
+    """How long what is left of the run takes, if it was seen at work."""
+    training, rows = experiment.config.training, read_metrics(experiment.folder / "metrics.csv")
+    speeds = [row["images_per_second"] for row in rows[-ROWS:] if 0 < row["images_per_second"] < math.inf]
+    if not speeds:
+        return ""
+    speed = median(speeds)
+    left = max(training.steps - rows[-1]["step"], 0) * experiment.config.batch_size / speed
+    return f"; {duration(left)} from step {rows[-1]['step']:.0f} on, at the {speed:.3g} images/s of metrics.csv"
+
+
+def _conclusion(experiment: Experiment) -> str:
+    """Whether the memory of this machine is enough, and if not, what to try."""
+    compiled: Any = experiment.compiled().memory_analysis()
+    if compiled is None:
+        return "whether it fits this machine is not known: its compiler does not tell"
+    has = devices.memory()
+    arguments = compiled.argument_size_in_bytes
+    computing = compiled.temp_size_in_bytes + compiled.output_size_in_bytes - compiled.alias_size_in_bytes
+    shared = len(experiment.trainer.devices.devices) if jax.default_backend() == "cpu" else 1
+    arguments, needs = shared * arguments, shared * (arguments + computing)
+    said = f"this machine (needs {amount(needs, 'B')} of {amount(has, 'B')})"
+    return f"fits {said}" if needs <= has else f"does not fit {said}: try {_smaller(experiment, arguments, needs, has)}"
+
+
+def _smaller(experiment: Experiment, arguments: int, needs: int, has: int) -> str:
+    """The least division of the batch under which what a step computes would fit."""
+    config, count = experiment.config, len(experiment.trainer.devices.devices)
+    most = config.batch_size // (config.training.accumulate * count)
+    for parts in range(2, most + 1):
+        if most % parts == 0 and arguments + (needs - arguments) / parts <= has:
+            return (
+                f"training.accumulate={config.training.accumulate * parts}, or batch_size={config.batch_size // parts}"
+            )
+    return "a smaller network"

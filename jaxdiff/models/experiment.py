@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxdiff import interop
 from jaxdiff.base import files, plain, tree
-from jaxdiff.base.console import gigabytes, say, warn
+from jaxdiff.base.console import amount, plural, say, warn
 from jaxdiff.base.devices import agreed, gathered, is_first
 from jaxdiff.data import identity
 from jaxdiff.data.batches import Batches
@@ -73,6 +73,27 @@ class Experiment(Run):
         config = self.config
         return train_step(self._objective, config.training, config.batch_size, self.trainer, self.state_shapes)
 
+    def lowered(self) -> jax.stages.Lowered:
+        """That step traced for the batches of this run and the devices of this machine."""
+        rows = {"index": jax.ShapeDtypeStruct((), jnp.uint32), **self.example_shapes()}
+        share = self.config.training.steps_per_call, self.config.batch_size // jax.process_count()
+        batch = jax.tree.map(lambda row: np.zeros((*share, *row.shape), row.dtype), rows)
+        return self.step().lower(self._like(), self._constants, self.trainer.put(batch))
+
+    def compiled(self) -> jax.stages.Compiled:
+        """And compiled: by a dry run as by the run after it, which then finds it in the cache."""
+        return self.lowered().compile()
+
+    def _like(self) -> State:
+        """The state without its values: what is where."""
+        shardings = self.trainer.shardings(self.state_shapes)
+        return jax.tree.map(lambda leaf, sharding: leaf.update(sharding=sharding), self.state_shapes, shardings)
+
+    @cached_property
+    def _constants(self) -> Any:
+        codec = None if self.config.encoded_once else jax.device_get(self.codec)
+        return self.trainer.devices.replicate(codec)
+
     @property
     def _objective(self) -> Objective:
         return partial(self.config.system.loss, self.config.augment)
@@ -122,23 +143,25 @@ class Experiment(Run):
         return f"; more training.steps would go on at the learning rate {rate:.3g}" if np.isfinite(rate) else ""
 
     def _begin(self, checkpoints: Checkpoints) -> State:
-        shardings = self.trainer.shardings(self.state_shapes)
-        like = jax.tree.map(lambda leaf, sharding: leaf.update(sharding=sharding), self.state_shapes, shardings)
+        like = self._like()
         restored = checkpoints.restore_newest(like, warn, lambda state: state.is_finite)
         if restored is not None:
             return restored[1]
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
         return jax.jit(partial(self._start, self.shape), out_shardings=shardings)(self.seed)
 
     def _train(self, state: State, checkpoints: Checkpoints, logbook: Logbook | None) -> str | None:
         training, batches = self.config.training, self.batches()
-        codec = None if self.config.encoded_once else jax.device_get(self.codec)
         ahead = batches.ahead(int(state.step), training.steps, training.steps_per_call)
         if training.steps_per_call == 1:
             ahead = (jax.tree.map(lambda leaf: leaf[None], batch) for batch in ahead)
+        step = self.compiled()
+        if logbook is not None:
+            logbook.begin()
         _, stopped = train(
             state,
-            self.step(),
-            self.trainer.devices.replicate(codec),
+            step,
+            self._constants,
             ahead,
             training,
             self.trainer,
@@ -219,7 +242,9 @@ class Experiment(Run):
         more = max(self.config.training.keep + 1 - there, 1)  # one more while it is written
         need, free = more * bytes_of(self.state_shapes) + 2**24, files.free_bytes(self.folder)
         if free < need:
-            raise ValueError(f"{self.folder} has {gigabytes(free)} of space left, checkpoints need {gigabytes(need)}")
+            raise ValueError(
+                f"{self.folder} has {amount(free, 'B')} of space left, checkpoints need {amount(need, 'B')}"
+            )
 
     # --- what is written ----------------------------------------------------------------------------------------------
 
@@ -247,11 +272,11 @@ class Experiment(Run):
 
     def _introduce(self, at: int, say: Callable[[str], None]) -> None:
         count, begins = len(self.examples), f"resumes at step {at}" if at else "begins"
-        where = f"{len(self.trainer.devices.devices)} {jax.devices()[0].platform} device(s), {self.trainer.placing}"
-        say(f"{self.folder} {begins}: {count:,} images, {parameters(self.state_shapes):,} parameters, {where}")
+        what = f"{plural(count, 'image')}, {parameters(self.state_shapes):,} parameters, {self.trainer}"
+        say(f"{self.folder} {begins}: {what}")
         if self.examples.unreadable:
-            left_out, path = len(self.examples.unreadable), self.folder / "unreadable.txt"
-            say(f"{left_out} files could not be read and are left out: {path} lists them")
+            left_out, path = plural(len(self.examples.unreadable), "file"), self.folder / "unreadable.txt"
+            say(f"{left_out} could not be read and left out: {path} says why")
 
 
 def modules_of(config: Any) -> set[Any]:

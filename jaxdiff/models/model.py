@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.base.checks import require
+from jaxdiff.base.tree import did_you_mean
 from jaxdiff.core import sampling
 from jaxdiff.core.arguments import checked_indices, checked_sampler
 from jaxdiff.core.denoise import Denoiser
@@ -104,13 +105,22 @@ class Model:
         return self.system.condition, self.classes
 
     def _label(self, label: int | str, classes: int, names: tuple[str, ...]) -> int:
-        numbers = {name: number for number, name in enumerate(names)}
-        found = numbers.get(label, -1) if isinstance(label, str) else int(label)
+        found = self._named(label, names) if isinstance(label, str) else int(label)
         if not 0 <= found < classes:
             some = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
             by_name = f", or {some}" if any(not name.isdecimal() for name in names) else ""
-            raise ValueError(f"{self.name} knows the labels 0 to {classes - 1}{by_name}; got {label}")
+            near = did_you_mean(str(label), names)
+            raise ValueError(f"{self.name} knows the labels 0 to {classes - 1}{by_name}; got {label}{near}")
         return found
+
+    def _named(self, label: str, names: tuple[str, ...]) -> int:
+        """The class of that name, or of the only one that reads the same: golf ball for golf_ball. -1 if none does."""
+        if label in names:
+            return names.index(label)
+        same = [number for number, name in enumerate(names) if _letters(name) == _letters(label)]
+        if len(same) > 1:
+            raise ValueError(f"{label} may be {' or '.join(names[number] for number in same)}: write it as that")
+        return same[0] if same else -1
 
     def null(self, count: int) -> Any:
         """The condition that says nothing, so many times."""
@@ -220,6 +230,11 @@ class Model:
     def sample(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """All images in one array. Otherwise as `batches`."""
         return np.concatenate([images for _, images in self.batches(*args, **kwargs)])
+
+
+def _letters(name: str) -> str:
+    """A name without what is easily written in another way."""
+    return name.casefold().translate(str.maketrans("", "", " _-"))
 
 
 def _several(what: str, given: Any, single: Any) -> Sequence[Any]:

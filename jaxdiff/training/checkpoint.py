@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Array, UInt32
 
 from jaxdiff.base import files
-from jaxdiff.base.console import gigabytes
+from jaxdiff.base.console import amount
 from jaxdiff.base.devices import agreed, is_first
 
 _EXHAUSTED = "RESOURCE_EXHAUSTED"  # memory; in TensorStore's messages also the disk, or the number of open files
@@ -66,7 +66,7 @@ class Checkpoints:
         except (OSError, ValueError) as error:  # TensorStore, which knows no OSError, says that a resource is exhausted
             if not files.is_full(error) and _EXHAUSTED not in str(error):
                 raise
-            need, free = gigabytes(self._need), gigabytes(files.free_bytes(self.folder))
+            need, free = amount(self._need, "B"), amount(files.free_bytes(self.folder), "B")
             full = f"disk full: {self.folder} has {free} of space left, a checkpoint needs {need}"
             raise ValueError(f"{full}: make room, and run the same command again") from error
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from jaxdiff.base import files, pictures
 from jaxdiff.base.console import warn
@@ -23,7 +24,6 @@ class Logbook:
     """Writes into the folder of a run; what was written after step `start`, from which it goes on, is taken back."""
 
     def __init__(self, folder: Path, start: int, steps: int, wandb: Any = None, quiet: bool = False):
-        from tqdm import tqdm
 
         from jaxdiff.training.events import Events
 
@@ -34,8 +34,13 @@ class Logbook:
         self._file = open(folder / "metrics.csv", "a", encoding="utf-8")  # noqa: SIM115
         self._events = Events(folder / "events", start + 1)
         self._terminal = sys.stderr.isatty() and not quiet
-        self._bar = tqdm(total=steps, initial=start, unit="step", disable=not self._terminal, dynamic_ncols=True)
-        self._step, self._steps, self._began, self._start = start, steps, time.monotonic(), start
+        self._start, self._step, self._steps = start, start, steps
+        self._bar = tqdm(disable=True)  # until it begins
+
+    def begin(self) -> None:
+        """From here on time is counted: what comes before, compiling above all, comes once."""
+        self._began, hidden = time.monotonic(), not self._terminal
+        self._bar = tqdm(total=self._steps, initial=self._start, unit="step", disable=hidden, dynamic_ncols=True)
 
     def advance(self, step: int) -> None:
         self._bar.update(step - self._step)
@@ -64,7 +69,7 @@ class Logbook:
     def say(self, text: str) -> None:
         """A line that does not disturb the bar."""
         if not self._quiet:
-            self._bar.write(shown(text), file=sys.stderr)
+            tqdm.write(shown(text), file=sys.stderr)
             sys.stderr.flush()
 
     def picture(self, step: int, picture: np.ndarray) -> Path:

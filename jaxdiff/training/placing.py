@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxdiff.base.console import plural
 from jaxdiff.base.devices import AXIS, DIVIDED, EVERYWHERE, Devices
 
 View = Callable[[Any], Any]  # state -> what its gradient needs of it
@@ -39,6 +40,9 @@ class Trainer:
         self.placing = _chosen(state_bytes) if placing == "auto" else placing
         devices = jax.devices() if self.placing == "sharded" else jax.local_devices()
         self.devices = Devices(devices[:1] if self.placing == "jit" else devices)
+
+    def __str__(self) -> str:
+        return f"{plural(len(self.devices.devices), f'{self.devices.devices[0].platform} device')}, {self.placing}"
 
     def check_batch(self, size: int, accumulate: int = 1) -> None:
         count = len(self.devices.devices) * accumulate
