@@ -1,7 +1,6 @@
 """The images of one call as they come: each batch goes to all outputs, and the first ones into a picture."""
 
 import contextlib
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxdiff.base import pictures
-from jaxdiff.base.console import duration, plural
+from jaxdiff.base.console import duration, plural, say
 from jaxdiff.cli import output
 from jaxdiff.cli.command import MEMORY
 from jaxdiff.cli.plan import IN_PICTURE, Plan
@@ -57,9 +56,9 @@ class Drawing:
     def run(self) -> bool:
         """Whether all are drawn: Ctrl-C keeps what is finished."""
         if self.done:
-            print(f"{self.done:,} of them are there already", file=sys.stderr)
+            say(f"{self.done:,} of them are there already")
             if self.follows:
-                print("their way is not seen again: --trajectory needs a call that begins", file=sys.stderr)
+                say("their way is not seen again: --trajectory needs a call that begins")
         before, self.pace = self.done, Pace(self.done)
         self.bar = tqdm(disable=True)  # until something is seen, which is late: it is compiled first
         with contextlib.closing(self), warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt):
@@ -71,7 +70,7 @@ class Drawing:
                     raise ValueError(f"{what}: take more --steps or --max_steps, less guidance, or another --sampler")
                 self._take(indices, pictures.to_uint8(x))
         if self.done > before:
-            print(self.pace.summary(self.done), file=sys.stderr)
+            say(self.pace.summary(self.done))
         return self.done == len(self.numbers)
 
     def close(self) -> None:
@@ -96,7 +95,7 @@ class Drawing:
                 self.size //= 2
                 if not self.done:
                     self.frames.clear()
-                print(f"too little memory: going on with {self.size} images at a time", file=sys.stderr)
+                say(f"too little memory: going on with {self.size} images at a time")
 
     def _take(self, indices: np.ndarray, batch: np.ndarray) -> None:
         labels = self.plan.labels_of(indices)

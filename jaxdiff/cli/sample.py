@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import sys
 import webbrowser
 from argparse import Namespace
 from pathlib import Path
@@ -50,7 +49,7 @@ def check_places(o: Namespace) -> None:
 def drawn(plan: Plan) -> int:
     """Images by their numbers; the exit code."""
     if plan.places.npz is not None and output.is_finished(plan.places.npz, plan.count, about(plan)):
-        print(f"{plan.places.npz} already has its {plural(plan.count, 'image')}", file=sys.stderr)
+        say(f"{plan.places.npz} already has its {plural(plan.count, 'image')}")
         return 0
     with contextlib.ExitStack() as closing:
         outputs = [closing.enter_context(contextlib.closing(each)) for each in opened(plan)]
@@ -68,7 +67,7 @@ def drawn(plan: Plan) -> int:
     if whole:
         return 0
     resumes = "; the same command resumes" if outputs and drawing.done else ""
-    print(f"stopped at {drawing.done:,} of {plural(plan.count, 'image')}{resumes}", file=sys.stderr)
+    say(f"stopped at {drawing.done:,} of {plural(plan.count, 'image')}{resumes}")
     return 130
 
 
@@ -142,7 +141,7 @@ def outpainted(plan: Plan) -> int:
             print(shown(str(plan.places.singles)))
     if done == windows:
         return 0
-    print(f"stopped at {done} of {plural(windows, 'window')}", file=sys.stderr)
+    say(f"stopped at {done} of {plural(windows, 'window')}")
     return 130
 
 
