@@ -1,11 +1,13 @@
 """Is a run that is killed again and again the run that was never killed? And what does saving cost?
 
     python benchmarks/resume.py
+    python benchmarks/resume.py --memory
 
 A small UNet is trained on the digits, saving every 50 steps, and killed by SIGKILL twenty times: at a random moment
 of its training, every other time while a checkpoint is being written. Each time the same command goes on. At the end,
 all that was trained and written is compared bit for bit with a run that was left alone. Then the digits' own config,
 which saves every 500 steps, is timed: a checkpoint, waited for until it is on the disk, against those steps.
+With --memory, what a run of 20,000 steps and 50 checkpoints holds after each tenth of them (Linux).
 """
 
 import argparse
@@ -15,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -36,8 +39,8 @@ RUN = (
 )
 
 
-def begin(folder: Path) -> subprocess.Popen:
-    command = [sys.executable, "train.py", *RUN, "--workdir", str(folder)]
+def begin(folder: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "train.py", *RUN, *more, "--workdir", str(folder)]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
@@ -121,14 +124,32 @@ def cost_of_saving(scratch: Path, repeats: int = 5) -> tuple[float, float, float
     return first, second, third
 
 
+def memory(folder: Path) -> None:
+    """Prints what a long run holds."""
+    long = ("training.steps=20000", "training.save_every=400", "training.log_every=50", "batch_size=8")
+    process = begin(folder, *long, "training.show_every=20000", "system.shown=4")
+    threading.Thread(target=process.communicate).start()  # what it says
+    print("| step | MB |\n| --- | --- |")
+    for step in range(2000, 20_000, 2000):
+        while process.poll() is None and saved(folder) < step:
+            time.sleep(0.05)
+        held = dict(line.split(":") for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+        print(f"| {step} | {int(held['RssAnon'].split()[0]) / 1000:.1f} |", flush=True)
+    process.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
     chance = random.Random(options.seed)
     scratch = Path(tempfile.mkdtemp())
     try:
+        if options.memory:
+            memory(scratch / "long")
+            return
         print("| kill | seconds after a checkpoint | while saving | goes on from step |\n|" + " --- |" * 4)
         for number in range(1, options.kills + 1):
             wait = chance.uniform(0.0, 1.5)

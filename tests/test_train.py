@@ -204,7 +204,7 @@ def test_when_all_checkpoints_are_damaged(run, command):
     for path in (run / "checkpoints").rglob("d/*"):
         path.write_bytes(b"")
     before = sorted(run.rglob("*"))
-    refused(command(*TOY, "--workdir", run), "no checkpoint can be read: .* --restart starts over")
+    refused(command(*TOY, "--workdir", run), "no checkpoint can be gone on from: .* --restart starts over")
     assert sorted(run.rglob("*")) == before
 
 
@@ -212,12 +212,15 @@ def test_half_written_files_do_no_harm(run, finished, command):
     shutil.rmtree(run / "checkpoints" / "80")
     with open(run / "metrics.csv", "a") as file:
         file.write("90,1.0,0.5")  # a line cut short
-    for name in (".metrics.csv.77", ".config.json.77", ".loss.png.77", ".latents.77.npy"):
-        (run / name).write_bytes(b"\0")
+    left = [run / f".{name}.{'7' * 16}.part" for name in ("metrics.csv", "config.json", "latents-1.npy")]
+    left.append(run / "samples" / f".step_000080.png.{'7' * 16}.part")
+    for path in left:
+        path.write_bytes(b"\0")
     (run / "loss.png").unlink()
     assert command(*TOY, "--workdir", run, "training.placing=jit")[0] == 0
     assert_same(outcome(run), outcome(finished))
     assert (run / "loss.png").stat().st_size > 1000
+    assert not any(path.exists() for path in left)
 
 
 def test_what_is_free_may_change(run, command):

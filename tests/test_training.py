@@ -55,7 +55,7 @@ CONFIG = Config(
 def begun(**training):
     """An experiment, its compiled step and its first state."""
     experiment = Experiment(replace(CONFIG, training=replace(CONFIG.training, **training)), Path("nowhere"))
-    nothing = SimpleNamespace(restore_newest=lambda like, warn: None)
+    nothing = SimpleNamespace(restore_newest=lambda *given: None)
     return experiment, experiment.step(), experiment._begin(nothing)
 
 
