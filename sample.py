@@ -23,7 +23,6 @@ def main() -> int:
         "sample.py",
         partial(drawn, parsed()),
         without_memory="try --batch_size 1",
-        after="what is being computed",
         stopped="stopped",
     )
 

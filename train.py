@@ -75,7 +75,6 @@ def main() -> int:
         "train.py",
         partial(trained, arguments),
         without_memory="try a smaller batch_size=..., or training.accumulate=4",
-        after="this step",
         stopped="stopped at once; run the same command again to resume from the last checkpoint",
     )
 

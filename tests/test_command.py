@@ -16,7 +16,7 @@ from jax import monitoring
 from jax.experimental.compilation_cache import compilation_cache
 from toy import config
 
-from jaxdiff.base import compiling, console, devices
+from jaxdiff.base import compiling, devices, words
 from jaxdiff.cli.command import undisturbed
 from jaxdiff.models.dry_run import dry_run
 from jaxdiff.models.experiment import Experiment
@@ -36,7 +36,7 @@ def busy():
     print("busy", flush=True)
     ctypes.CDLL(None).sleep(60)
 
-run("train.py", busy, without_memory="", after="this step", stopped="stopped at once")
+run("train.py", busy, without_memory="", stopped="stopped at once")
 """
 
 
@@ -48,7 +48,7 @@ def test_ctrl_c_is_answered_at_once_and_again_ends_a_busy_process():
         time.sleep(0.5)  # until it sleeps
         begin = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert process.stderr.readline() == "stopping after this step; Ctrl-C again stops at once\n"
+        assert process.stderr.readline() == "stopping when what is under way is done; Ctrl-C again stops at once\n"
         assert time.monotonic() - begin < 2
         process.send_signal(signal.SIGINT)
         assert process.stderr.read() == "train.py: stopped at once\n"
@@ -79,7 +79,7 @@ def test_ctrl_c_waits_for_imports():
 
 def test_xla_is_told_to_be_quiet_before_it_is_imported():
     seen = "lambda: print(os.environ['TF_CPP_MIN_LOG_LEVEL'], 'jax' in sys.modules)"
-    script = f"import os, sys, jaxdiff.cli.command as c; c.run('', {seen}, '', '', '')"
+    script = f"import os, sys, jaxdiff.cli.command as c; c.run('', {seen}, '', '')"
     own = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}  # which JAX sets
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, env=own)
     assert done.stdout == "3 False\n"
@@ -156,7 +156,7 @@ def test_a_dry_run_that_does_not_fit_says_what_would(tmp_path, monkeypatch):
         monkeypatch.setattr(devices, "memory", lambda has=has: has)
         conclusion = list(dry_run(Experiment(TOY, tmp_path)))[-1]
         assert says in conclusion
-        assert f"(needs {console.amount(needs, 'B')} of {console.amount(has, 'B')})" in conclusion
+        assert f"(needs {words.amount(needs, 'B')} of {words.amount(has, 'B')})" in conclusion
         assert conclusion.startswith("fits" if has == needs else "does not fit")
 
 
@@ -174,7 +174,7 @@ def test_a_dry_run_tells_the_time_by_the_speed_that_was_seen(tmp_path):
         book.write({"step": step, **row, "images_per_second": speed})
     book.close()
     said = "\n".join(dry_run(Experiment(TOY, tmp_path)))
-    assert "80 steps, 0.712 epochs; 3.3 min from step 30 on, at the 4 images/s of metrics.csv" in said  # 50 * 16 / 4
+    assert "80 steps, 0.712 epochs; 3.3 min from step 30 on, at 4 images/s as in metrics.csv" in said  # 50 * 16 / 4
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_a_dry_run_tells_the_time_by_the_speed_that_was_seen(tmp_path):
     [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (24_123_456, "24.1 MB"), (385e6, "385 MB"), (61.9e12, "61.9 TB")],
 )
 def test_amounts(count, said):
-    assert console.amount(count, "B") == said
+    assert words.amount(count, "B") == said
 
 
 @pytest.mark.parametrize(
@@ -201,10 +201,24 @@ def test_amounts(count, said):
     ],
 )
 def test_durations(seconds, said):
-    assert console.duration(seconds) == said
+    assert words.duration(seconds) == said
 
 
 def test_plurals():
-    assert [console.plural(count, "image") for count in (0, 1, 2, 1797)] == [
+    assert [words.plural(count, "image") for count in (0, 1, 2, 1797)] == [
         *("0 images", "1 image", "2 images", "1,797 images")
     ]
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        (0.0461, "22 s an image"),
+        (1, "1 images/s"),
+        (23.08, "23.1 images/s"),
+        (1738.2, "1738 images/s"),
+        (0, "0 images/s"),
+    ],
+)
+def test_speeds(rate, said):
+    assert words.speed(rate) == said

@@ -240,7 +240,7 @@ def test_links_that_go_round(classes):
 @pytest.mark.parametrize(
     ("files", "options", "says"),
     [
-        ({"notes.txt": b""}, {}, "no image files, such as .jpg or .png, among its 1 files"),
+        ({"notes.txt": b""}, {}, "no image files, such as .jpg or .png, among its 1 file$"),
         ({"a.png": b""}, {}, "no file that can be read, a.png: the file is empty"),
         ({"train/a.png": level(0), "val/b.png": level(0)}, {}, "images holds train and val: name one, .*images/train"),
         (
@@ -251,9 +251,9 @@ def test_links_that_go_round(classes):
         ({"a.png": level(0), "Train/b.png": level(0), "test/c.png": level(0)}, {}, "holds Train and test: name one"),
         ({"extra/a.png": level(0), "train/b.png": level(0), "val/c.png": level(0)}, {}, "holds train and val"),
         ({"of/train/c/a.png": level(0), "of/train/d/b.png": level(0)}, {}, "images/of holds train: name one"),
-        (CLASSES, {"strict": True}, "1 files that cannot be read, ant/bad.jpg: not an image"),
+        (CLASSES, {"strict": True}, "1 file that cannot be read, ant/bad.jpg: not an image"),
         ({"a.png": level(0), "labels.csv": b"name,label\na.png,1\n"}, {}, "needs a first row that says file,label"),
-        ({"a.png": level(0), "labels.csv": b"file,label\nb.png,1\n"}, {}, "1 files that are not there, 'b.png'"),
+        ({"a.png": level(0), "labels.csv": b"file,label\nb.png,1\n"}, {}, "1 file not there, 'b.png'"),
         ({"a.png": level(0), "labels.csv": b"file,label\na.png,\n"}, {}, "gives no label to 'a.png'"),
         ({"a.png": level(0), "labels.csv": b"file,label\na.png,99999999\n"}, {}, "below 65536"),
         ({"a.png": level(0), "labels.csv": b"file,label\na.png,\xff\n"}, {}, "not a table in UTF-8"),

@@ -41,14 +41,11 @@ def one_line(message: object) -> str:
     return shown(" ".join(str(message).split()))
 
 
-def run(name: str, action: Callable[[], int], without_memory: str, after: str, stopped: str) -> int:
-    """The exit code of an action. $JAXDIFF_TRACEBACK shows where an error comes from.
-
-    `after` is what the first Ctrl-C waits for, `stopped` what is said in the end.
-    """
+def run(name: str, action: Callable[[], int], without_memory: str, stopped: str) -> int:
+    """The exit code of an action. $JAXDIFF_TRACEBACK shows where an error comes from."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX is imported: XLA's alarm about slow compiling
     try:
-        with _answered(after, f"{name}: {stopped}"):
+        with _answered(f"{name}: {stopped}"):
             return action()
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         exhausted = MEMORY in str(error) or isinstance(error, MemoryError)
@@ -76,13 +73,13 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _answered(after: str, stopped: str) -> Iterator[None]:
+def _answered(stopped: str) -> Iterator[None]:
     """Ctrl-C is answered at once, by a thread: the main one cannot while it compiles, or computes a step."""
     reads, writes = socket.socketpair()
     writes.setblocking(False)
     over = threading.Event()
     before = signal.set_wakeup_fd(writes.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_answer, args=(reads, over, after, stopped), daemon=True).start()
+    threading.Thread(target=_answer, args=(reads, over, stopped), daemon=True).start()
     try:
         yield
     finally:
@@ -91,13 +88,13 @@ def _answered(after: str, stopped: str) -> Iterator[None]:
         writes.close()  # which ends the thread
 
 
-def _answer(reads: socket.socket, over: threading.Event, after: str, stopped: str) -> None:
+def _answer(reads: socket.socket, over: threading.Event, stopped: str) -> None:
     asked = 0
     with reads:
         while number := reads.recv(1):
             asked += number[0] in (signal.SIGINT, signal.SIGTERM)
             if asked == 1 and not over.wait(AT_ONCE):
-                _below(f"stopping after {after}; Ctrl-C again stops at once")
+                _below("stopping when what is under way is done; Ctrl-C again stops at once")
             elif asked > 1 and not over.wait(PATIENCE):
                 _below(stopped)
                 os._exit(130)  # as kill -9 would, which loses nothing that is saved

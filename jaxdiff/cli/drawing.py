@@ -10,7 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxdiff.base import pictures
-from jaxdiff.base.console import duration, plural, say
+from jaxdiff.base.console import say
+from jaxdiff.base.words import duration, plural, speed
 from jaxdiff.cli import output
 from jaxdiff.cli.command import MEMORY
 from jaxdiff.cli.plan import IN_PICTURE, Plan
@@ -36,7 +37,7 @@ class Pace:
         if count <= 1 or self.seen is None or done <= self.seen[0]:  # of one alone it is its speed too
             return said
         rate = (done - self.seen[0]) / (now - self.seen[1])
-        return f"{said}, once compiled {f'{rate:.3g} images/s' if rate >= 1 else f'{duration(1 / rate)} an image'}"
+        return f"{said}, once compiled {speed(rate)}"
 
 
 class Drawing:
@@ -95,7 +96,7 @@ class Drawing:
                 self.size //= 2
                 if not self.done:
                     self.frames.clear()
-                say(f"too little memory: going on with {self.size} images at a time")
+                say(f"too little memory: going on with {plural(self.size, 'image')} at a time")
 
     def _take(self, indices: np.ndarray, batch: np.ndarray) -> None:
         labels = self.plan.labels_of(indices)

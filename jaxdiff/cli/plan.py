@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdiff.base import code
 from jaxdiff.base.files import unused
+from jaxdiff.base.words import plural
 from jaxdiff.cli.conflicts import check, sides_of
 from jaxdiff.cli.given import Inputs, edit_of, given_images, known_of, parsed_labels
 from jaxdiff.cli.how import guidance_of, sampler_of, steps_of
@@ -93,7 +94,7 @@ class Plan:
         scale = self.model.system.guidance_scale if scale is None else scale
         by = "" if self.classifier is None else f" by {self.classifier.name}"
         guided = f", guidance_scale={scale:g}{by}" if self.texts else ""
-        return f"{self.sampler}, {len(self.times) - 1} steps{guided}, seed {self.seed}"
+        return f"{self.sampler}, {plural(len(self.times) - 1, 'step')}{guided}, seed {self.seed}"
 
     def options(self) -> dict[str, Any]:
         """What `Model.batches` is to be called with."""

@@ -11,8 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxdiff.base import files, pictures
-from jaxdiff.base.console import plural, say
+from jaxdiff.base.console import say
 from jaxdiff.base.text import shown
+from jaxdiff.base.words import plural
 from jaxdiff.cli import output
 from jaxdiff.cli.drawing import Drawing, in_rows
 from jaxdiff.cli.plan import Plan, planned

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxdiff.base import files
 from jaxdiff.base.fields import may_change
+from jaxdiff.base.words import plural
 from jaxdiff.data.archives import LARGEST, content
 from jaxdiff.data.cache import stored
 from jaxdiff.data.examples import Cache, Examples, height_and_width
@@ -66,7 +67,7 @@ class Folder:
         found = stored(records, cache)
         first = "; ".join(f"{name}: {reason}" for name, reason in found.unreadable[:1])
         if self.strict and first:
-            raise ValueError(f"{self.path} has {len(found.unreadable)} files that cannot be read, {first}")
+            raise ValueError(f"{self.path} has {plural(len(found.unreadable), 'file')} that cannot be read, {first}")
         if len(found.numbers) == 0:
             raise ValueError(f"{self.path} has no file that can be read, {first}")
         labels = None if listed.labels is None else listed.labels[found.numbers]
@@ -180,7 +181,9 @@ def _listed(place: _Place, labels: str, path: str) -> _Listed:
     known = extensions()
     names = [name for name in everything if PurePosixPath(name).suffix.lower() in known]
     if not names:
-        raise ValueError(f"{path} has no image files, such as .jpg or .png, among its {len(everything)} files")
+        raise ValueError(
+            f"{path} has no image files, such as .jpg or .png, among its {plural(len(everything), 'file')}"
+        )
     if labels == "auto":
         _check_one_split(names, path)
     outside = [name for name in names if "/" not in name]
@@ -224,7 +227,7 @@ def _rows(read: Callable[[], bytes], listed: Sequence[str], path: str) -> _Liste
     names = columns["file"]
     missing = set(names) - set(listed)
     if missing:
-        raise ValueError(f"{path} lists {len(missing)} files that are not there, {min(missing)!r} for one")
+        raise ValueError(f"{path} lists {plural(len(missing), 'file')} not there, {min(missing)!r} for one")
     captions = columns.get("caption")
     if "label" not in columns:
         return _Listed(names, captions=captions)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jaxdiff.base import devices, tree
-from jaxdiff.base.console import amount, duration, plural
+from jaxdiff.base.words import amount, duration, plural, speed
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.training.logbook import read_metrics
 from jaxdiff.training.state import bytes_of, parameters
@@ -31,7 +31,8 @@ def dry_run(experiment: Experiment) -> Iterator[str]:
     yield f"devices     {experiment.trainer}"
     yield f"a step      {amount(_flops(experiment), 'FLOP')} for a batch of {config.batch_size}"
     epochs = config.training.steps * config.batch_size / len(images)
-    yield f"the run     {plural(config.training.steps, 'step')}, {epochs:.3g} epochs{_time(experiment)}"
+    many = f"{epochs:,.0f}" if epochs >= 100 else f"{epochs:.3g}"
+    yield f"the run     {plural(config.training.steps, 'step')}, {many} epochs{_time(experiment)}"
     yield _conclusion(experiment)
 
 
@@ -50,9 +51,9 @@ def _time(experiment: Experiment) -> str:
     speeds = [row["images_per_second"] for row in rows[-ROWS:] if 0 < row["images_per_second"] < math.inf]
     if not speeds:
         return ""
-    speed = median(speeds)
-    left = max(training.steps - rows[-1]["step"], 0) * experiment.config.batch_size / speed
-    return f"; {duration(left)} from step {rows[-1]['step']:.0f} on, at the {speed:.3g} images/s of metrics.csv"
+    seen = median(speeds)
+    left = max(training.steps - rows[-1]["step"], 0) * experiment.config.batch_size / seen
+    return f"; {duration(left)} from step {rows[-1]['step']:.0f} on, at {speed(seen)} as in metrics.csv"
 
 
 def _conclusion(experiment: Experiment) -> str:

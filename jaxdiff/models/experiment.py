@@ -17,8 +17,9 @@ import numpy as np
 
 from jaxdiff import interop
 from jaxdiff.base import files, plain, tree
-from jaxdiff.base.console import amount, plural, say, warn
+from jaxdiff.base.console import say, warn
 from jaxdiff.base.devices import agreed, gathered, is_first
+from jaxdiff.base.words import amount, plural
 from jaxdiff.data import identity
 from jaxdiff.data.batches import Batches
 from jaxdiff.models.config import Config, read_config, written

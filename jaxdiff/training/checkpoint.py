@@ -19,8 +19,8 @@ from jax import lax
 from jaxtyping import Array, UInt32
 
 from jaxdiff.base import files
-from jaxdiff.base.console import amount
 from jaxdiff.base.devices import agreed, is_first
+from jaxdiff.base.words import amount
 
 _EXHAUSTED = "RESOURCE_EXHAUSTED"  # memory; in TensorStore's messages also the disk, or the number of open files
 _NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)

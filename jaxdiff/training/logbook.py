@@ -16,6 +16,7 @@ from tqdm import tqdm
 from jaxdiff.base import files, pictures
 from jaxdiff.base.console import warn
 from jaxdiff.base.text import shown
+from jaxdiff.base.words import speed
 
 COLUMNS = ("step", "epoch", "loss", "gradient_norm", "learning_rate", "skipped", "images_per_second")
 
@@ -55,7 +56,7 @@ class Logbook:
         if self._wandb is not None:
             self._wandb.log({name: row[name] for name in COLUMNS[1:]}, step=int(row["step"]))
         rate = f"lr {row['learning_rate']:.2g}, " if math.isfinite(row["learning_rate"]) else ""
-        shown = f"loss {row['loss']:.4g}, {rate}{row['images_per_second']:.0f} images/s"
+        shown = f"loss {row['loss']:.4g}, {rate}{speed(row['images_per_second'])}"
         if self._terminal:
             self._bar.set_postfix_str(shown)
         else:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxdiff.base.devices import agreed
+from jaxdiff.base.words import plural
 from jaxdiff.training.checkpoint import Checkpoints
 from jaxdiff.training.logbook import Logbook
 from jaxdiff.training.placing import Trainer
@@ -166,7 +167,8 @@ def _written(tally: Tally) -> Tally:
 def _check(in_a_row: int, training: Training, step: int) -> None:
     if in_a_row >= training.patience:
         raise DivergedError(
-            f"loss, gradient or parameters have not been finite for {in_a_row} steps, up to step {step}: {_INSTEAD}"
+            f"loss, gradient or parameters have not been finite for {plural(in_a_row, 'step')}, up to step {step}: "
+            f"{_INSTEAD}"
         )
 
 

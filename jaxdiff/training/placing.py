@@ -9,8 +9,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxdiff.base.console import plural
 from jaxdiff.base.devices import AXIS, DIVIDED, EVERYWHERE, Devices
+from jaxdiff.base.words import plural
 
 View = Callable[[Any], Any]  # state -> what its gradient needs of it
 
@@ -48,7 +48,7 @@ class Trainer:
         count = len(self.devices.devices) * accumulate
         if size % count:
             near = sorted({max(size // count, 1) * count, -(-size // count) * count})
-            shares = f"{len(self.devices.devices)} devices" + f" and accumulate={accumulate}" * (accumulate > 1)
+            shares = plural(len(self.devices.devices), "device") + f" and accumulate={accumulate}" * (accumulate > 1)
             raise ValueError(f"{shares} do not divide a batch of {size}: {' or '.join(map(str, near))} would do")
 
     def shardings(self, state: Any) -> Any:
