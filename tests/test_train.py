@@ -223,6 +223,14 @@ def test_half_written_files_do_no_harm(run, finished, command):
     assert not any(path.exists() for path in left)
 
 
+def test_a_checkpoint_under_the_name_of_another_step_is_not_the_newest_for_ever(run, finished, command):
+    shutil.copytree(run / "checkpoints" / "75", run / "checkpoints" / "777")
+    code, said = command(*TOY, "--workdir", run)
+    assert code == 0
+    assert "777 is not finite, or of another step; it is now damaged_777" in said
+    assert "is trained to its end, step 80" in said
+
+
 def test_what_is_free_may_change(run, command):
     more = ("training.steps=90", "training.log_every=5", "training.patience=7", "system.guidance_scale=3.0")
     code, said = command(*TOY, "--workdir", run, *more)  # and on eight devices instead of one

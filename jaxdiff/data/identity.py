@@ -28,12 +28,10 @@ def identity_of(examples: Examples) -> dict[str, Any]:
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What is another, in words; of what was not noted before, nothing is known."""
-    old, new = (set(each.get("classes") or ()) for each in (before, now))
-    counts = f"{before.get('count')} images were there, now {now['count']}"
     found = {
         "image": f"an image was {before.get('image')}, is {now['image']}",
-        "count": counts,
-        "classes": _classes(old, new),
+        "count": f"{before.get('count')} images were there, now {now['count']}",
+        "classes": _classes(set(_named(before)), set(_named(now))),
         "hash": "other files, or in another order: their names, sizes or labels differ",
     }
     different = [name for name in found if name in before and before[name] != now[name]]
@@ -48,5 +46,10 @@ def _classes(old: set[str], new: set[str]) -> str:
 
 def labels_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether a label means another class than before."""
-    pairs = zip(before.get("classes") or (), now["classes"] or (), strict=False)
-    return any(old != new for old, new in pairs)
+    return any(old != new for old, new in zip(_named(before), _named(now), strict=False))
+
+
+def _named(data: Mapping[str, Any]) -> list[str]:
+    """The names of the classes, as far as they were noted."""
+    classes = data.get("classes")
+    return list(map(str, classes)) if isinstance(classes, list) else []

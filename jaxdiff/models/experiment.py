@@ -145,7 +145,9 @@ class Experiment(Run):
 
     def _begin(self, checkpoints: Checkpoints) -> State:
         like = self._like()
-        restored = checkpoints.restore_newest(like, warn, lambda state: state.is_finite)
+        restored = checkpoints.restore_newest(
+            like, warn, lambda step, state: state.is_finite and step == int(state.step)
+        )
         if restored is not None:
             return restored[1]
         shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
@@ -221,9 +223,8 @@ class Experiment(Run):
             return
         found = f"the data of the run in {self.folder} are not those it began with: {'; '.join(changed)}"
         labelled = "label" in self.config.system.fields(self.examples)
-        if before.get("image") != self.identity["image"] or (
-            labelled and identity.labels_differ(before, self.identity)
-        ):
+        other_shape = before.get("image", self.identity["image"]) != self.identity["image"]
+        if other_shape or (labelled and identity.labels_differ(before, self.identity)):
             raise ValueError(f"{found}. Its model knows no others: set them back, or give another --workdir")
         if not self.accept_data:
             raise ValueError(f"{found}. Set them back, give another --workdir, or --accept_data to go on with these")

@@ -104,15 +104,15 @@ class Checkpoints:
             raise ValueError(f"{now}: nothing was changed, so try again when it can be") from error
 
     def restore_newest(
-        self, like: Any, warn: Callable[[str], None], is_sound: Callable[[Any], bool] = lambda state: True
+        self, like: Any, warn: Callable[[str], None], is_sound: Callable[[int, Any], bool] = lambda step, state: True
     ) -> tuple[int, Any] | None:
         """The newest that can be read and is sound, and its step; None if there are none. Others are set aside."""
         damaged: dict[int, DamagedError] = {}
         for step in reversed(self.steps):
             try:
                 state = self.restore(like, step)
-                if not is_sound(state):
-                    raise DamagedError(f"checkpoint {self.folder / str(step)} holds numbers that are not finite")
+                if not is_sound(step, state):
+                    raise DamagedError(f"checkpoint {self.folder / str(step)} is not finite, or of another step")
             except DamagedError as error:
                 damaged[step] = error
                 continue

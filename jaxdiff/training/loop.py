@@ -65,9 +65,8 @@ def train(
             state = step(state, constants, trainer.put(batch))
             at += training.steps_per_call
             due = _due(training, at)
-            asked = (any(due) or jax.process_count() == 1) and agreed(
-                stop.by is not None
-            )  # several wait for each other
+            meet = any(due) or jax.process_count() == 1  # several processes wait for each other
+            asked = meet and agreed(stop.by is not None)
             if any(due) or asked:
                 jax.block_until_ready(state.step)
             clock.stop(training.steps_per_call)
@@ -82,10 +81,8 @@ def train(
             if asked:
                 break
             clock.start()
-    if at < training.steps:
-        return state, stop.by
-    _check_end(int(state.tally.in_a_row))
-    return state, None
+    _check_end(state, training)
+    return state, stop.by if at < training.steps else None
 
 
 def _save(at: int, state: State, checkpoints: Checkpoints) -> None:
@@ -172,9 +169,10 @@ def _check(in_a_row: int, training: Training, step: int) -> None:
         )
 
 
-def _check_end(in_a_row: int) -> None:
+def _check_end(state: State, training: Training) -> None:
     """A run whose last steps changed nothing has not learned what it was to learn."""
-    if in_a_row:
+    in_a_row = int(state.tally.in_a_row)
+    if in_a_row and int(state.step) == training.steps:
         raise DivergedError(f"the last {in_a_row} steps were not finite, and changed nothing: {_INSTEAD}")
 
 
