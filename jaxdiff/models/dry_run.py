@@ -30,9 +30,9 @@ def dry_run(experiment: Experiment) -> Iterator[str]:
     yield f"parameters  {parameters(state):,}; a checkpoint takes {amount(bytes_of(state), 'B')}"
     yield f"devices     {experiment.trainer}"
     yield f"a step      {amount(_flops(experiment), 'FLOP')} for a batch of {config.batch_size}"
-    epochs = config.training.steps * config.batch_size / len(images)
-    many = f"{epochs:,.0f}" if epochs >= 100 else f"{epochs:.3g}"
-    yield f"the run     {plural(config.training.steps, 'step')}, {many} epochs{_time(experiment)}"
+    passes = config.training.steps * config.batch_size / len(images)
+    epochs = f"{passes:,.0f} epochs" if passes >= 100 else f"{passes:.3g} epochs"
+    yield f"the run     {plural(config.training.steps, 'step')}, {epochs}{_time(experiment)}"
     yield _conclusion(experiment)
 
 

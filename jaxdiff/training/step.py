@@ -63,7 +63,7 @@ def _update(training: Training, state: State, mean: tuple[Array, Params]) -> Sta
     params = optax.apply_updates(state.params, updates)
     shares = [each.share(state.step.astype(jnp.float32)) for each in training.averages]
     ema = tuple(average(old, params, share) for old, share in zip(state.ema, shares, strict=True))
-    counts = jnp.isfinite(loss) & jnp.isfinite(norm) & finite((params, shares))  # and so the averages are
+    counts = jnp.isfinite(loss) & jnp.isfinite(norm) & finite((updates, shares))
     old, new = (state.params, state.ema, state.opt_state), (params, ema, opt_state)
     params, ema, opt_state = jax.tree.map(partial(jnp.where, counts), new, old)
     tally = Tally(
