@@ -24,7 +24,7 @@ from jaxdiff.nets.layers import Net
 from jaxdiff.training import Adam, Ema, PowerEma, Schedule, Training
 from jaxdiff.training.loop import DivergedError, train
 from jaxdiff.training.placing import Trainer
-from jaxdiff.training.state import State, Tally, finite
+from jaxdiff.training.state import State, Tally
 from jaxdiff.training.step import train_step
 
 
@@ -237,10 +237,13 @@ def test_a_step_whose_averages_would_not_be_finite_changes_nothing():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_finite_sees_every_number_and_no_sum(bad, dtype):
+def test_whether_a_state_is_finite_depends_on_every_number_and_on_no_sum(bad, dtype):
     tree = {"a": jnp.full(1001, jnp.finfo(dtype).max, dtype), "b": jnp.ones(3)}
-    assert jax.jit(finite)(tree)
-    assert not jax.jit(finite)({**tree, "a": tree["a"].at[700].set(bad)})
+    state = one_number(squared)[1].replace(params=tree)
+    assert state.is_finite
+    spoilt = {**tree, "a": tree["a"].at[700].set(bad)}
+    assert not state.replace(params=spoilt).is_finite
+    assert not state.replace(ema=(spoilt,)).is_finite
 
 
 @pytest.mark.parametrize("placing", ["jit", "pmap", "sharded"])

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from jaxdiff.core.rng import stratified
 from jaxdiff.training.averages import average
 from jaxdiff.training.placing import Trainer
-from jaxdiff.training.state import Params, State, Tally, Training, finite
+from jaxdiff.training.state import Params, State, Tally, Training
 
 Example = Any  # a tree of arrays
 
@@ -63,7 +63,7 @@ def _update(training: Training, state: State, mean: tuple[Array, Params]) -> Sta
     params = optax.apply_updates(state.params, updates)
     shares = [each.share(state.step.astype(jnp.float32)) for each in training.averages]
     ema = tuple(average(old, params, share) for old, share in zip(state.ema, shares, strict=True))
-    counts = jnp.isfinite(loss) & jnp.isfinite(norm) & finite((updates, shares))
+    counts = jnp.isfinite(loss + norm + optax.tree.norm((updates, shares)))  # a sum is finite where all of it is
     old, new = (state.params, state.ema, state.opt_state), (params, ema, opt_state)
     params, ema, opt_state = jax.tree.map(partial(jnp.where, counts), new, old)
     tally = Tally(
