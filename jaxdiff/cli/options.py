@@ -141,7 +141,12 @@ def _guidance(add: Add) -> None:
         help="how much of the contrast that guidance adds is taken back (default: 0)",
     )
     threshold = "clip the expected clean image: 1 to the range of the data (default, but not for latents), 0 not at all"
-    add("--threshold", type=_share, metavar="Q", help=f"{threshold}, between at this quantile of its values")
+    add(
+        "--threshold",
+        type=_share,
+        metavar="Q",
+        help=f"{threshold}, between: dynamic thresholding at this quantile",
+    )
 
 
 def _editing(add: Add) -> None:

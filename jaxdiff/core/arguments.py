@@ -30,7 +30,7 @@ def check_parts(denoise: Any, process: Any, sampler: Any, times: Times | np.ndar
     for model, t in _networks_of(denoise, times[0]):
         if float(model.process.alpha(t)) == 0 and model.t_max < 1:
             names = [getattr(choice, "__name__", str(choice)) for choice in (model.prediction, model.c_noise)]
-            other = "; one of velocity and time could be"
+            other = "; one with predictions.velocity and c_noise.time can"
             raise ValueError(f"a network of {' and '.join(names)} cannot be asked {_pure_noise(process)}{other}")
 
 

@@ -1,4 +1,4 @@
-"""The number by which a network knows the noise level: (process, t) -> c_noise."""
+"""The noise level as the network receives it, c_noise: (process, t) -> c_noise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -51,7 +51,7 @@ class NetworkDenoiser:
 
     @property
     def t_max(self) -> float:
-        """The noisiest time at which it can be asked: 1, or just below where all would be divided by alpha(1) = 0."""
+        """The largest t at which c_skip, c_out, c_in and c_noise are finite: 1, or `process.t_max`."""
         with jax.ensure_compile_time_eval():
             t = jnp.ones(())
             levels = self.process.alpha(t), self.process.sigma(t)
@@ -73,7 +73,7 @@ class NetworkDenoiser:
 
 @struct.dataclass
 class Moved:
-    """A denoiser made for one process, at work on another: at equal SNR the two differ by a factor only.
+    """A denoiser trained on one process, used on another: at equal SNR their x_t differ only by a factor.
 
     For processes of the same SNR range; beyond its own range the denoiser is asked at the nearer end of it.
     """
@@ -88,6 +88,6 @@ class Moved:
         return self.denoise(x * (size / jnp.hypot(self.used_on.alpha(t), self.used_on.sigma(t))), t_made, *condition)
 
     def time(self, t: Scalar) -> Scalar:
-        """When the denoiser is asked."""
+        """The time on `made_for` with the SNR that `used_on` has at t."""
         most, least = self.made_for.log_snr(0.0), self.made_for.log_snr(1.0)
         return self.made_for.time(jnp.clip(self.used_on.log_snr(t), least, most))

@@ -128,7 +128,7 @@ class Karras(_NoiseLevels):
 class _TableEntries:
     """Entries of a discrete table from a high one down, then clean data.
 
-    Without `to_data` they end at the first entry: a step fewer where that one is walked anyway.
+    Without `to_data` they end at entry 0, one step fewer than asked if entry 0 is among them already.
     """
 
     to_data: bool = True
@@ -152,7 +152,7 @@ class _TableEntries:
 
 @dataclass(frozen=True)
 class Leading(_TableEntries):
-    """Every (T // steps)-th entry from `offset` up (DDIM): never starts from pure noise, and hardly in few steps."""
+    """Every (T // steps)-th entry from `offset` up (DDIM): in few steps it starts far below the last, the noisiest."""
 
     offset: int = 0
 
@@ -165,7 +165,7 @@ class Leading(_TableEntries):
 
 @dataclass(frozen=True)
 class Trailing(_TableEntries):
-    """Every (T / steps)-th entry from the last down: always starts from pure noise (Lin et al. 2024)."""
+    """Every (T / steps)-th entry down from the last, the noisiest, where it always starts (Lin et al. 2024)."""
 
     def indices(self, entries: int, steps: int) -> np.ndarray:
         return np.round(np.arange(1, steps + 1) * entries / steps).astype(int) - 1

@@ -1,8 +1,8 @@
 """Guidance and other transforms, from denoiser to denoiser; they compose freely, and no sampler knows of them.
 
 The scale means the same throughout: at every noise level the score is that of p(x_t) p(y|x_t)^scale. 0 is
-unconditional, 1 the plain conditional model, above 1 sharpens. (At 0 and 1 these are the levels of one diffusion, and
-every sampler arrives at p(x) p(y|x)^scale; beyond 1 they are not quite, and only Langevin steps arrive there exactly.)
+unconditional, 1 the plain conditional model, above 1 sharpens. (At 0 and 1 these are the marginals of one diffusion,
+and every sampler arrives at p(x) p(y|x)^scale; else they are not, and only Langevin dynamics converges to it.)
 Floats among scales, thresholds and intervals are data: changing them compiles nothing anew.
 """
 
@@ -38,11 +38,11 @@ class ClassifierGuidance:
 
     def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        log_prob = lambda x: self.log_prob(x, t, *condition).astype(wide.dtype)  # noqa: E731
+        asked = jnp.minimum(t, self.process.t_max)  # what the classifier was trained on; c_noise may be infinite beyond
+        log_prob = lambda x: self.log_prob(x, asked, *condition).astype(wide.dtype)  # noqa: E731
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
-        reach = jnp.where(
-            alpha > 0, sigma**2 / alpha, 0.0
-        )  # where nothing of the data is left, no label can be guessed
+        # at pure noise the gradient is 0 and its factor infinite: of a learned one noise would be left, so no guidance
+        reach = jnp.where(alpha > 0, sigma**2 / alpha, 0.0)
         power = self.scale - 1 if self.conditional else self.scale
         return self.denoise(x, t, *condition) + (power * reach * jax.grad(log_prob)(wide)).astype(x.dtype)
 
@@ -61,10 +61,9 @@ class Unconditional:
 class ClassifierFreeGuidance:
     """Classifier-free guidance: from the expectation under the null condition to that under the given one, and beyond.
 
-    Both evaluations are one batched call (Ho & Salimans 2022). `rescale` pulls the deviation of the result back to
-    that of the conditional one, by that share (Lin et al. 2024). The paper, and diffusers after it, rescale what the
-    network says, v there; here it is the clean image, the same for all networks: of noise it would change x_0 without
-    bounds where there is much of it. At pure noise, where v = -x_0, the two are one.
+    Both evaluations are one batched call (Ho & Salimans 2022). `rescale` takes back, by that share, what guidance adds
+    to the deviation of x_0. The paper rescales the output of its network, which is v (Lin et al. 2024); x_0 means the
+    same for all networks, and at pure noise, where v = -x_0, the two agree.
     """
 
     denoise: Denoiser

@@ -22,9 +22,9 @@ from jaxdiff.core.weightings import Weighting
 
 @dataclass(frozen=True)
 class DenoisingLoss:
-    """|F - target|², the squared error of the network against what it should say; the mean over the image.
+    """|F - target|², the squared error of the network's output; the mean over the image.
 
-    So its own error counts evenly, whatever it predicts; with a weighting the loss is weighting(t) |x_0 - D(x_t, t)|².
+    That is the default, for any prediction; with a weighting the loss is weighting(t) |x_0 - D(x_t, t)|².
     With probability `drop` an example's condition is replaced by `null`, for classifier-free guidance: each example
     flips a coin of its own.
     """
@@ -84,7 +84,7 @@ def squared(x: Image, y: Image) -> Scalar:
 
 @dataclass(frozen=True)
 class AutoencoderLoss:
-    """distance(x, reconstruction) + kl KL(latents || N(0, 1)), both for each number of the image.
+    """distance(x, reconstruction) + kl KL(latents || N(0, 1)), both per dimension of the image.
 
     `terms` are more distances, each with its weight: a perceptual one, or how a discriminator tells them apart.
     """

@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 Scalar = Float[Array, ""]
-Image = Float[Array, "..."]  # one image, of any rank: the maths never asks
+Image = Float[Array, "..."]  # one image, of any rank
 Time = Scalar | float
 Index = Int[Array, ""] | int
 
@@ -119,19 +119,19 @@ class Process(ABC):
 
     @property
     def t_min(self) -> float:
-        """From here on the log-SNR is finite and matters: times are drawn, and noise grids laid, above it."""
+        """The smallest time that is trained on, and at which `LogSNR` and `Karras` evaluate: the log-SNR is finite."""
         return 1e-3
 
     @property
     def t_max(self) -> float:
-        """The end of that range: 1, or just below it where the data vanish altogether (alpha(1) = 0)."""
+        """The largest time with finite log-SNR: 1, or 0.999 where alpha(1) = 0."""
         with jax.ensure_compile_time_eval():
             return 1.0 if self.alpha(1.0) > 0 else 1.0 - 1e-3
 
     def at(self, t: Time) -> Point:
         """All there is to know at time t. The derivatives are autodiff's, never written by hand.
 
-        Clean data and pure noise are constants to a gradient through it: their log-SNR is infinite, as are its slopes.
+        Where the log-SNR is infinite (sigma = 0 or alpha = 0) no gradient flows to t: it would be infinite too.
         """
         t = jnp.asarray(t, float)
         t = jnp.where(jnp.isfinite(self.log_snr(lax.stop_gradient(t))), t, lax.stop_gradient(t))
@@ -144,11 +144,11 @@ class Process(ABC):
         return self.at(self.time(log_snr))
 
     def drift(self, t: Time) -> Scalar:
-        """f(t) of dx = f(t) x dt + g(t) dw."""
+        """f(t) of dx = f(t) x dt + g(t) dw, for t > 0."""
         return self.at(t).drift
 
     def diffusion(self, t: Time) -> Scalar:
-        """g(t) of dx = f(t) x dt + g(t) dw."""
+        """g(t) of dx = f(t) x dt + g(t) dw, for t > 0."""
         return self.at(t).diffusion
 
     def perturb(self, x_0: Image, eps: Image, t: Time) -> Image:

@@ -58,7 +58,7 @@ class CosineBetas(_Table):
 
 @dataclass(frozen=True)
 class ZeroTerminalSNR:
-    """Another table, stretched so that nothing of the data is left at its end (Lin et al. 2024)."""
+    """Another table, rescaled to zero terminal SNR (Lin et al. 2024)."""
 
     betas: "Betas"
 

@@ -1,6 +1,6 @@
 """Which times are trained on: (process, u) -> t, the quantile function of a distribution, for u in [0, 1).
 
-They reach up to t = 1, where sampling starts; the loss stops at the last one where the network can be asked.
+They reach up to t = 1, where sampling starts; the loss clips them to `NetworkDenoiser.t_max`.
 """
 
 from collections.abc import Callable

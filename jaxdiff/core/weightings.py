@@ -1,7 +1,7 @@
 """How much each noise level counts: Point -> the weight of |x_0 - D(x_t, t)|² in the loss.
 
-By default the error of the network counts evenly, whatever it predicts: `simple` says that of one that predicts noise,
-`velocity`, `uniform`, `flow` and `EDMWeighting` say it of others. Each of these can be had with any prediction.
+Without a weighting the loss is the squared error of the network's own output. With noise prediction that is `simple`,
+with others `velocity`, `uniform`, `flow` or `EDMWeighting`. Any weighting can be combined with any prediction.
 """
 
 from collections.abc import Callable
@@ -41,13 +41,13 @@ def flow(point: Point) -> Scalar:
 
 
 def likelihood(point: Point) -> Scalar:
-    """-(d SNR / dt) / 2: integrated over t, the variational bound in nats a dimension (Kingma et al. 2021)."""
+    """-(d SNR / dt) / 2: integrated over t, the diffusion term of the variational bound (Kingma et al. 2021)."""
     return _snr(point) * point.sigma_dot / point.sigma - point.alpha * point.alpha_dot / point.sigma**2
 
 
 @dataclass(frozen=True)
 class MinSNR:
-    """min(SNR, gamma): no task outweighs the others by more than that (Hang et al. 2023)."""
+    """min(SNR, gamma): low noise levels weigh at most gamma (Hang et al. 2023)."""
 
     gamma: float = 5.0
 
@@ -60,7 +60,7 @@ class MinSNR:
 
 @dataclass(frozen=True)
 class P2:
-    """SNR / (k + SNR)^gamma: less for the noise that nobody sees (Choi et al. 2022)."""
+    """SNR / (k + SNR)^gamma: less weight at low noise, whose detail is imperceptible (Choi et al. 2022)."""
 
     gamma: float = 1.0
     k: float = 1.0
@@ -87,7 +87,7 @@ class EDMWeighting:
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """sigmoid(bias - log-SNR) times the weight of the likelihood: the same on any schedule (Kingma & Gao 2023)."""
+    """sigmoid(bias - log-SNR) times `likelihood`: with uniform times on any schedule the same (Kingma & Gao 2023)."""
 
     bias: float = 0.0
 

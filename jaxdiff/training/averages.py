@@ -18,7 +18,7 @@ from jaxdiff.base.checks import require
 
 class Average(Protocol):
     def share(self, step: Array) -> Array:
-        """How far it moves in the step from `step` to step + 1: 1 less what stays, which float32 would round."""
+        """How far it moves in the step from `step` to step + 1: 1 - decay, without rounding."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The training state and the training step. What is trained is a loss of one example; diffusion is not known here."""
+"""The training state and its settings. What is trained is a loss of one example; diffusion is not known here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,18 +27,20 @@ class Training:
     """How long and how to train, what to keep and what to show. Intervals are in steps."""
 
     steps: int = may_change(10_000)
-    schedule_steps: int | None = may_change(None)  # those over which the learning rate falls; None: as many as at first
+    schedule_steps: int | None = may_change(
+        None
+    )  # over which the learning rate falls; None: `steps`, as they were when the run began
     optimiser: Optimiser | Callable[[int], optax.GradientTransformation] = Adam()
     averages: tuple[Average, ...] = (Ema(),)  # the first is shown
     accumulate: int = 1  # parts of a batch, one after the other, where it is too large for the memory
-    steps_per_call: int = may_change(1)  # that the device takes without a word to the host
+    steps_per_call: int = may_change(1)  # steps in one compiled call
     placing: Placing = may_change("auto")
     log_every: int = may_change(50)
     show_every: int = may_change(1000)
     save_every: int = may_change(500)
     keep: int = may_change(3)
     keep_every: int | None = may_change(None)
-    patience: int = may_change(100)  # steps in a row whose loss or gradient is not finite, before the run stops
+    patience: int = may_change(100)  # skipped (non-finite) steps in a row after which the run stops
     wandb: str | None = may_change(None)  # the project, if Weights & Biases is wanted
 
     def __post_init__(self) -> None:

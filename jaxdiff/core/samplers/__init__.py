@@ -1,8 +1,8 @@
 """Samplers: each walks a denoiser down a grid of times, one image at a time, by steps that read like the paper.
 
 Throughout t is now and s is next, x_0 the expected clean image, eps the noise that goes with it, h a step of lambda,
-half the log-SNR. A step to sigma(s) = 0 is the last: it arrives at x_0, whatever the sampler. To write one of your own,
-see `Sampler`.
+half the log-SNR. A step to sigma(s) = 0 is the last: it arrives at x_0, whatever the sampler (but for `Langevin`,
+which corrects and does not step). To write one of your own, see `Sampler`.
 """
 
 from jaxdiff.core.samplers.ancestral import DDIM as DDIM

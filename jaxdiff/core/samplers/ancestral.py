@@ -37,7 +37,7 @@ class DDPM(Sampler):
 
 @dataclass(frozen=True)
 class DDIM(Sampler):
-    """Implicit models (Song et al. 2021): eta 0 is deterministic, eta 1 is DDPM. That share of the noise is renewed."""
+    """Implicit models (Song et al. 2021): eta 0 is deterministic, eta 1 is DDPM; eta scales the noise added."""
 
     eta: float = 0.0
 

@@ -65,7 +65,7 @@ def exponential_step(x: Image, x_0: Image, t: Point, s: Point, h: Scalar) -> Ima
 
 
 def share(t: Point, s: Point, h: Scalar) -> Scalar:
-    """Of x_0 in x_s: without cancellation, and where h is infinite, at clean data or pure noise, as it reads then."""
+    """The coefficient of x_0 in x_s, alpha_s (1 - e^-h), without cancellation; where h is infinite, its limit."""
     finite = jnp.isfinite(h)
-    of_finite = -s.alpha * jnp.expm1(-jnp.where(finite, h, 0.0))  # of what is not finite not even a gradient
+    of_finite = -s.alpha * jnp.expm1(-jnp.where(finite, h, 0.0))  # masked first, else its gradient is NaN
     return jnp.where(finite, of_finite, s.alpha - s.sigma / t.sigma * t.alpha)

@@ -75,7 +75,7 @@ class UniPC(Sampler):
     """Unified predictor-corrector (Zhao et al. 2023), B(h) = e^h - 1, data prediction, one evaluation a step.
 
     A predictor of order `order` and a corrector, one order better, that reuses the next evaluation. The first steps
-    are of lower order: 3 becomes 4 only on a grid that starts from much noise.
+    are of lower order; with order 3 their error hides the fourth order unless the grid starts at high noise.
     """
 
     follows_ode = True

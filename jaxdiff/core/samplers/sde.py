@@ -42,7 +42,7 @@ class ReverseDiffusion(Sampler):
 class Langevin(Sampler):
     """Langevin steps at the noise of s: a corrector; on its own, annealed Langevin dynamics (Song & Ermon 2019).
 
-    The step size is 2 (snr sigma)², the expectation of the paper's: norms over the batch would tie images together.
+    The step size is 2 (snr sigma)², the paper's where |score| = sqrt(d) / sigma; norms over a batch couple images.
     """
 
     snr: float = 0.16
@@ -91,7 +91,7 @@ class PredictorCorrector(Sampler):
 class Resampling(Sampler):
     """Every step but the last taken `times` times, with noise put back between (RePaint, Lugmayr et al. 2022).
 
-    What is painted into an image so gets the time to agree with what is known of it.
+    So the inpainted region comes to agree with the known one.
     """
 
     sampler: Sampler = DDPM()
