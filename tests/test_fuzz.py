@@ -46,7 +46,7 @@ VALUES = (*NUMBERS, *SIZES, *WORDS, *PATHS, *CALLS, *LISTS)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, compiled_quickly):
+def run(tmp_path_factory):
     """The folder of a run that has not taken a step."""
     folder = tmp_path_factory.mktemp("fuzz")
     experiment = Experiment(replace(config, training=replace(config.training, placing="jit")), folder)
