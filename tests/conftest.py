@@ -1,6 +1,5 @@
 """Every test runs on eight fake CPU devices, and silent broadcasting between ranks is an error."""
 
-import contextlib
 import gc
 import os
 import sys
@@ -42,16 +41,11 @@ def compiled() -> list[str]:
 
 
 @pytest.fixture
-def optimised() -> Callable[[], contextlib.AbstractContextManager[None]]:
-    """Within it programs are compiled as usual: for what runs much."""
-
-    @contextlib.contextmanager
-    def usual() -> Iterator[None]:
-        jax.config.update("jax_disable_most_optimizations", False)
-        yield
-        jax.config.update("jax_disable_most_optimizations", True)
-
-    return usual
+def optimised() -> Iterator[None]:
+    """For a test that runs much: its programs are compiled as usual."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

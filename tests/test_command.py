@@ -18,6 +18,7 @@ from toy import config
 
 from jaxdiff.base import compiling, devices, words
 from jaxdiff.cli.command import undisturbed
+from jaxdiff.models.config import written
 from jaxdiff.models.dry_run import dry_run
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.training.logbook import Logbook
@@ -173,6 +174,7 @@ def test_a_dry_run_tells_the_time_by_the_speed_that_was_seen(tmp_path):
     for step, speed in ((10, 1.0), (20, 4.0), (30, 4.0)):
         book.write({"step": step, **row, "images_per_second": speed})
     book.close()
+    (tmp_path / "config.json").write_text(written(TOY))
     said = "\n".join(dry_run(Experiment(TOY, tmp_path)))
     assert "80 steps, 0.712 epochs; 3.3 min from step 30 on, at 4 images/s as in metrics.csv" in said  # 50 * 16 / 4
 

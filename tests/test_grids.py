@@ -109,10 +109,13 @@ def test_every_grid_takes_any_number_of_steps(grid, steps):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: grids.Uniform()(VP(), 0), "steps must be a whole number, at least 1, got 0"),
-        (lambda: grids.Karras()(VP(), -3), "steps must be a whole number, at least 1, got -3"),
+        (lambda: grids.Uniform()(VP(), 0), "steps must be a whole number, at least 1 and below 1000001, got 0"),
+        (lambda: grids.Karras()(VP(), -3), "steps must be a whole number, at least 1 and below 1000001, got -3"),
         (lambda: grids.Linspace()(Discrete(), 0), "steps must be a whole number, at least 1"),
-        (lambda: grids.Trailing()(Discrete(), 2.5), "steps must be a whole number, at least 1, got 2.5"),
+        (
+            lambda: grids.Trailing()(Discrete(), 2.5),
+            "steps must be a whole number, at least 1 and below 1000001, got 2.5",
+        ),
         (lambda: grids.Uniform()(30, VP()), r"called as grid\(process, steps\)"),
         (lambda: grids.Uniform(power=0), "power > 0"),
         (lambda: grids.Karras(rho=0), "rho > 0"),

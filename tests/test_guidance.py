@@ -24,6 +24,8 @@ from jaxdiff.core.predictions import velocity
 from jaxdiff.core.process import VE, VP, Cosine, Flow, LinearVE, SubVP
 from jaxdiff.core.tables import Discrete
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 MODES = Mixture((-1.0, 1.0), 0.7, (0.6, 0.4))
 LABEL, NULL = 1, -1
 SCALES = (0.0, 1.0, 3.0)

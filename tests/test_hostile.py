@@ -97,13 +97,15 @@ def test_what_is_gone_on_with_is_no_link(done, precious, tmp_path):
     precious.write_bytes(PRECIOUS)
 
 
-def test_a_file_is_never_written_through_a_link(precious, tmp_path):
-    beside = tmp_path / f".table.csv.{os.getpid()}"
-    beside.symlink_to(precious)
+def test_a_file_is_never_written_through_a_link(precious, tmp_path, monkeypatch):
+    monkeypatch.setattr(files.secrets, "token_hex", lambda size: "0" * 2 * size)  # a name that can be guessed
+    (tmp_path / f".table.csv.{'0' * 16}.part").symlink_to(precious)
+    with pytest.raises(FileExistsError):
+        files.write(tmp_path / "table.csv", "new")
     (tmp_path / "table.csv").symlink_to(precious)
     files.write(tmp_path / "table.csv", "new")
     assert (tmp_path / "table.csv").read_text() == "new"
-    assert not beside.exists()
+    assert precious.read_bytes() == PRECIOUS
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ UNCONDITIONAL = Model(exact_system(condition=Labels(3)), {}, SHAPE, name="uncond
         (lambda: PROMPTED.batches(classifier=CLASSIFIER), "prompted takes prompts, judge labels: they cannot guide"),
         (lambda: LABELLED.batches(threshold=2.0), "0 < quantile <= 1"),
         (lambda: LABELLED.batches(interval=(2.0, 1.0), guidance_scale=2.0), "low < high"),
-        (lambda: LABELLED.batches(steps=0), "steps must be a whole number, at least 1, got 0"),
+        (lambda: LABELLED.batches(steps=0), "steps must be a whole number, at least 1 and below 1000001, got 0"),
         (lambda: LABELLED.batches(edit=vary(PLAIN, np.zeros((1, *SHAPE)), 2.0)), "strength must be .* got 2.0"),
         (lambda: LABELLED.batches(edit=Edit(noise=np.zeros((1, 3)))), r"noise must be floats of shape \(16, 2, 2, 1\)"),
     ],
@@ -305,8 +305,9 @@ def assert_equal(tree, other):
 
 def test_a_model_is_loaded_as_it_was_trained(run, monkeypatch):
     """Without its data."""
+    saved = states(run)
     monkeypatch.setattr(Digits, "open", lambda self: pytest.fail("the data were opened"))
-    model, saved = load(run.folder), states(run)
+    model = load(run.folder)
     assert sorted(saved) == [2, 4, 6]
     assert (model.system, model.shape, model.image_shape) == (TRAINED.system, (8, 8, 1), (8, 8, 1))
     assert model.classes == tuple("0123456789")

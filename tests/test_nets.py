@@ -242,7 +242,8 @@ def test_tokens():
 
 
 @EACH
-def test_it_overfits_eight_images(name, optimised):
+@pytest.mark.usefixtures("optimised")
+def test_it_overfits_eight_images(name):
     """The loss of the noise in eight noisy images, or of eight labels, falls a hundredfold."""
     net, condition = NETS[name]
     twice = () if condition is None else (jax.tree.map(lambda a: jnp.concatenate([a, a]), condition),)
@@ -262,9 +263,7 @@ def test_it_overfits_eight_images(name, optimised):
         updates, moments = optimizer.update(jax.grad(loss)(variables), moments)
         return optax.apply_updates(variables, updates), moments
 
-    with optimised():
-        run = jax.jit(lambda state: jax.lax.fori_loop(0, 150, step, state))
-        trained, _ = run((variables, optimizer.init(variables)))
+    trained, _ = jax.jit(lambda state: jax.lax.fori_loop(0, 150, step, state))((variables, optimizer.init(variables)))
     assert loss(trained) < loss(variables) / 100
 
 
@@ -434,7 +433,8 @@ def test_kl_of_a_diagonal_gaussian():
     np.testing.assert_allclose(z.std(0), [1, 1, 2], rtol=0.02)
 
 
-def test_the_autoencoder_overfits_eight_images_and_its_codec_measures_them(optimised):
+@pytest.mark.usefixtures("optimised")
+def test_the_autoencoder_overfits_eight_images_and_its_codec_measures_them():
     from jaxdiff.core.losses import AutoencoderLoss, squared
 
     x = jax.random.normal(jax.random.key(0), (8, 4, 4, 1)).repeat(2, 1).repeat(2, 2)
@@ -452,9 +452,7 @@ def test_the_autoencoder_overfits_eight_images_and_its_codec_measures_them(optim
         updates, moments = optimizer.update(jax.grad(mean_loss)(variables, i), moments)
         return optax.apply_updates(variables, updates), moments
 
-    with optimised():
-        run = jax.jit(lambda state: jax.lax.fori_loop(0, 200, step, state))
-        trained, _ = run((variables, optimizer.init(variables)))
+    trained, _ = jax.jit(lambda s: jax.lax.fori_loop(0, 200, step, s))((variables, optimizer.init(variables)))
 
     @jax.jit
     def error(variables):

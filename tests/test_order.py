@@ -7,6 +7,8 @@ from benchmarks.solver_order import DEVIATION, MEAN, PROCESSES, PUBLISHED_ORDER,
 from jaxdiff.core.process import VE, Flow, SubVP
 from jaxdiff.core.tables import Discrete
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 @pytest.mark.parametrize("process", PROCESSES, ids=name)
 @pytest.mark.parametrize(("sampler", "published"), PUBLISHED_ORDER.items(), ids=name)

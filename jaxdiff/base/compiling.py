@@ -57,7 +57,7 @@ class _Clock:
                 line = f"compiling, once: {self._seconds():.0f} s"
                 print(f"\r{line}", end="", file=sys.stderr, flush=True)
             done = f"compiled in {self._seconds():.0f} s"
-            say(f"\r{done:{len(line)}}")
+            print(f"\r{done:{len(line)}}", file=sys.stderr, flush=True)
 
     def _seconds(self) -> float:
         return time.monotonic() - self._begin
