@@ -235,6 +235,7 @@ def test_the_exact_denoiser_is_the_minimum(weighting):
             "floating point",
         ),
         (lambda: DenoisingLoss(drop=0.5, null=0)(of(predictions.data, VP()), jax.random.key(0), X_0), "the condition"),
+        (lambda: times.UniformTimes(high=1e-4)(VP(), 0.5), "high above 0.001, where noise begins"),
         (lambda: times.steps(VP(), 0.5), "only a Discrete process has steps to draw from"),
     ],
 )

@@ -31,6 +31,7 @@ class UniformTimes:
     def __call__(self, process: Process, u: Scalar) -> Scalar:
         low = process.t_min if self.low is None else self.low
         high = 1.0 if self.high is None else self.high
+        require(low < high, f"high above {low:g}, where noise begins on {process}", self)
         return low + (high - low) * u
 
 
