@@ -72,7 +72,7 @@ def test_two_processes_have_the_losses_of_one(alone, together):
     folder, (first, second) = together
     assert len(losses(folder)) == 2
     np.testing.assert_allclose(losses(folder), losses(alone), rtol=1e-5)
-    assert "2 cpu device(s), sharded" in first
+    assert "2 cpu devices, sharded" in first
     assert "images/s" in first
     assert "images/s" not in second
 

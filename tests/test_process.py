@@ -153,7 +153,7 @@ def test_perturb_and_noise_are_inverse(process):
         (lambda: Discrete((1.0, 0.1)), r"only the last may be 1"),
         (lambda: Discrete((float("nan"),)), r"within \(0, 1\)"),
         (lambda: Discrete(()), "at least one number"),
-        (lambda: Discrete(LinearBetas(steps=0)), "at least one number"),
+        (lambda: Discrete(LinearBetas(steps=0)), "steps must be a whole number, at least 1"),
         (lambda: Discrete(((0.1, 0.2),)), "a row"),
         (lambda: Discrete(LinearBetas(last=2.0)), r"within \(0, 1\)"),
         (lambda: VP(beta_min=5, beta_max=1), "0 < beta_min <= beta_max"),
