@@ -23,7 +23,7 @@ def known(labels=(0, 1, 0, 1), classes=("cat", "dog"), names="a", pixels=PIXELS)
         (known(None, None), ["classes went: cat, dog"]),
         (known(classes=("dog", "cat")), ["the classes are in another order"]),
         (known((0, 1, 2, 1), ("cat", "cow", "dog")), ["classes came: cow"]),
-        (known(None, ("cat", "dog"), pixels=PIXELS[:3]), ["4 images were there, now 3"]),
+        (known(None, ("cat", "dog"), pixels=PIXELS[:3]), ["the number of images was 4, is now 3"]),
         (known(pixels=PIXELS[:, :1]), ["an image was [2, 2, 1], is [1, 2, 1]"]),
     ],
 )

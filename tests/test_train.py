@@ -353,11 +353,11 @@ def class_added_first(data):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (added, "4 images were there, now 5"),
-        (removed, "4 images were there, now 3"),
+        (added, "the number of images was 4, is now 5"),
+        (removed, "the number of images was 4, is now 3"),
         (replaced, "other files, or in another order: their names, sizes or labels differ"),
         (renamed, "other files, or in another order"),
-        (class_added_last, "4 images were there, now 5; classes came: e"),
+        (class_added_last, "the number of images was 4, is now 5; classes came: e"),
     ],
 )
 def test_other_data_are_refused_until_they_are_accepted(folder_run, tmp_path, capsys, change, says):
@@ -387,7 +387,7 @@ def test_the_flag_of_other_data(command, tmp_path):
     more = ("system.condition=None", "system.network.classes=None", f'data=Folder(path="{tmp_path / "data"}", size=8)')
     assert command(*TOY, *new, *more)[0] == 0
     picture_at(tmp_path / "data" / "1.png", 1)
-    refused(command(*TOY, *new, *more), "1 images were there, now 2.*--accept_data")
+    refused(command(*TOY, *new, *more), "the number of images was 1, is now 2.*--accept_data")
     assert command(*TOY, *new, *more, "--accept_data")[0] == 0
     assert command(*TOY, *new, *more)[0] == 0
 

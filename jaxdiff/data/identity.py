@@ -30,7 +30,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What is another, in words; of what was not noted before, nothing is known."""
     found = {
         "image": f"an image was {before.get('image')}, is {now['image']}",
-        "count": f"{before.get('count')} images were there, now {now['count']}",
+        "count": f"the number of images was {before.get('count')}, is now {now['count']}",
         "classes": _classes(set(_named(before)), set(_named(now))),
         "hash": "other files, or in another order: their names, sizes or labels differ",
     }
