@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 # What tests run is small, and what they compile is much: XLA takes the short way, here and in the commands they start.
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 "
-    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"  # for `optimised` tests
 )
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # nobody looks where in Python an operation came from
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
@@ -42,7 +44,7 @@ def compiled() -> list[str]:
 
 @pytest.fixture
 def optimised() -> Iterator[None]:
-    """For a test that runs much: its programs are compiled as usual."""
+    """For a test that runs much: its programs are compiled with the optimisations that cost little."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)

@@ -1,5 +1,6 @@
 """What the tests walk over: processes, samplers, and denoisers whose answers are known."""
 
+import functools
 from functools import partial
 
 import jax
@@ -60,6 +61,7 @@ def name(value):
     return getattr(value, "__name__", str(value))
 
 
+@functools.cache  # one and the same denoiser is compiled once
 def gaussian(process):
     return partial(GAUSSIAN.denoise, process)
 

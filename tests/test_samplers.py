@@ -292,6 +292,7 @@ def test_resampling_once_is_the_sampler_itself():
     [(samplers.Resampling(times=1), VE()), (samplers.Resampling(samplers.DDIM(), 4), VP())],
     ids=name,
 )
+@pytest.mark.usefixtures("optimised")
 def test_resampling_keeps_mean_and_deviation(sampler, process):
     """At the process's least noisy time, of 20,000 samples of N(0.3, 0.5²)."""
     mean, deviation = moments(sampler, process, count=20_000, steps=300)

@@ -135,8 +135,8 @@ class Process(ABC):
         """
         t = jnp.asarray(t, float)
         t = jnp.where(jnp.isfinite(self.log_snr(lax.stop_gradient(t))), t, lax.stop_gradient(t))
-        alpha, alpha_dot = jax.value_and_grad(self.alpha)(t)
-        sigma, sigma_dot = jax.value_and_grad(self.sigma)(t)
+        both = lambda t: (self.alpha(t), self.sigma(t))  # noqa: E731
+        (alpha, sigma), (alpha_dot, sigma_dot) = jax.jvp(both, (t,), (jnp.ones_like(t),))
         return Point(t, alpha, sigma, self.log_snr(t), alpha_dot, sigma_dot, self)
 
     def at_log_snr(self, log_snr: Scalar) -> Point:
