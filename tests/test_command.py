@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from jax import monitoring
+from jax._src import monitoring
 from jax.experimental.compilation_cache import compilation_cache
 from toy import config
 
@@ -98,8 +98,8 @@ def announced(monkeypatch, tmp_path):
     compilation_cache.reset_cache()
     compiling.announce()
     yield
-    monitoring.unregister_event_listener(compiling._begins)
-    monitoring.unregister_event_duration_listener(compiling._ends)
+    monitoring._event_listeners.remove(compiling._begins)
+    monitoring._event_duration_secs_listeners.remove(compiling._ends)
     jax.config.update("jax_compilation_cache_dir", before)
     compilation_cache.reset_cache()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -149,6 +150,14 @@ def test_the_weights_are_in_it_once(folder, models):
         for part, tree in weights.items()
     }
     assert counts == {"network": {1}, "decoder": {1}, "encoder": {0}}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _lines_of_python_are_remembered():
+    """As usual, if not in other tests."""
+    jax.config.update("jax_traceback_in_locations_limit", 10)
+    yield
+    jax.config.update("jax_traceback_in_locations_limit", 0)
 
 
 def test_it_names_no_file_of_this_machine_and_is_the_same_each_time(folder, models, tmp_path):
