@@ -1,7 +1,6 @@
 """What a process sets before JAX does anything: memory, compiled programs, logging, several processes."""
 
 import ctypes
-import importlib.util
 import logging
 import os
 import sys
@@ -9,17 +8,16 @@ import warnings
 
 import jax
 
-from jaxdiff.base import compiling, files
+from jaxdiff.base import accelerators, compiling, files
 from jaxdiff.base.text import shown
 
 
 def prepare(distributed: bool = False) -> None:
     """A process that trains or samples: on a CPU it keeps its memory, and compiled programs are kept on the disk.
 
-    What compiles for long says so.
+    What compiles for long says so, and so does an accelerator that is not used.
     """
-    platforms = os.environ.get("JAX_PLATFORMS")
-    if platforms == "cpu" or not (platforms or _accelerators()):
+    if os.environ.get("JAX_PLATFORMS") == "cpu" or accelerators.present() is None:
         keep_memory()
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(files.cache_folder() / "programs"))
@@ -28,6 +26,7 @@ def prepare(distributed: bool = False) -> None:
     if distributed:
         count, number = _number("JAX_NUM_PROCESSES"), _number("JAX_PROCESS_ID")  # JAX itself reads the address only
         jax.distributed.initialize(num_processes=count, process_id=number)
+    accelerators.check_used()
 
 
 def _quieten() -> None:
@@ -47,14 +46,6 @@ def _number(name: str) -> int | None:
     if text is not None and not text.isdecimal():
         raise ValueError(f"{name} must be a whole number, got {text!r}")
     return None if text is None else int(text)
-
-
-def _accelerators() -> bool:
-    """Whether JAX will find a GPU or TPU, without asking it."""
-    return any(
-        importlib.util.find_spec(name)
-        for name in ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin", "libtpu")
-    )
 
 
 def keep_memory() -> None:
