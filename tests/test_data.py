@@ -707,9 +707,9 @@ def test_bad_tfds_are_refused(tfds_folder, source, says):
 @pytest.mark.skipif(find_spec("tensorflow") is not None, reason="TensorFlow is here, and would download")
 def test_preparing_says_what_to_install(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(ValueError, match=r"mnist is not in .* could not be prepared: .* pip install tensorflow-cpu"):
-        Tfds("mnist").open()
-    assert "preparing mnist" in capfd.readouterr().err
+    with pytest.raises(ValueError, match=r"svhn_cropped is not in .* could not be prepared: .* pip install tensorflow"):
+        Tfds("svhn_cropped").open()
+    assert "preparing svhn_cropped" in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

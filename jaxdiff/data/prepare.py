@@ -1,6 +1,6 @@
-"""Prepares a data set of TensorFlow Datasets for reading in any order: python jaxdiff/data/prepare.py NAME
+"""Prepares a data set of TensorFlow Datasets for reading in any order: python -m jaxdiff.data.prepare NAME
 
-To be run as a process of its own, since it takes TensorFlow. If it fails, the last line it prints says why.
+To be run as a process of its own, since most take TensorFlow. If it fails, the last line it prints says why.
 """
 
 import os
@@ -8,22 +8,42 @@ import sys
 from importlib.util import find_spec
 
 
-def main() -> str | None:
-    """None, or what went wrong."""
-    (name,) = sys.argv[1:]
-    if find_spec("tensorflow") is None:
-        return "that takes TensorFlow, once: pip install tensorflow-cpu (reading it later does not)"
+def prepare(name: str) -> None:
+    """A ValueError says what went wrong."""
     import tensorflow_datasets as tfds
 
+    from jaxdiff.base.files import is_full
+    from jaxdiff.data import originals
+
+    without, there = name.partition(":")[0] in originals.FORMS, find_spec("tensorflow") is not None
+    if not (without or there):
+        raise ValueError(
+            f"that takes TensorFlow, once: pip install tensorflow-cpu (reading it later does not, and "
+            f"{', '.join(originals.FORMS)} are prepared without)"
+        )
     try:
-        tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"), file_format="array_record").download_and_prepare()
+        builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"), file_format="array_record")
+        if without:
+            originals.prepare(builder)
+        else:
+            builder.download_and_prepare()
+    except ValueError:
+        raise
     except Exception as error:  # of the network, the disk, or the data set's own code
-        return f"{type(error).__name__}, {' '.join(str(error).split())[:300]} (it is downloaded: is there a network?)"
-    return None
+        if is_full(error):
+            raise ValueError(f"no space is left: {error}") from None
+        message = " ".join(str(error).split())[:300]
+        raise ValueError(f"{type(error).__name__}, {message} (it is downloaded: is there a network?)") from None
+
+
+def main() -> int:
+    try:
+        prepare(*sys.argv[1:])
+    except ValueError as error:
+        print(" ".join(str(error).split()))
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    failure = main()
-    if failure:
-        print(failure)
-        sys.exit(1)
+    sys.exit(main())

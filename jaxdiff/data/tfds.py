@@ -22,8 +22,9 @@ class Tfds:
     """A data set of https://www.tensorflow.org/datasets/catalog by its name there, "mnist" or "cifar10:3.0.2" say.
 
     It is read from $TFDS_DATA_DIR, or ~/tensorflow_datasets. One that is not there is prepared at its first use, in a
-    process of its own, since that takes TensorFlow. `split` may be a part, "train[:1000]". `size` is needed if the
-    images are of many sizes; labels are those of the feature `label`, or of the only one that names classes.
+    process of its own: mnist, fashion_mnist and cifar10 from the files in which they were published, others by
+    TensorFlow. `split` may be a part, "train[:1000]". `size` is needed if the images are of many sizes; labels are
+    those of the feature `label`, or of the only one that names classes.
     """
 
     name: str
@@ -103,8 +104,10 @@ def _builder(name: str) -> Any:
 def _prepare(name: str, place: os.PathLike[str]) -> None:
     """Downloads and writes the data set, in another process: TensorFlow must not enter this one."""
     print(f"preparing {name} in {place}, once", file=sys.stderr)
-    command = [sys.executable, "-P", str(Path(__file__).with_name("prepare.py")), name]
-    child = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    root = str(Path(__file__).parents[2])  # jaxdiff may be a clone that nobody installed
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+    command = [sys.executable, "-P", "-m", "jaxdiff.data.prepare", name]
+    child = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=found)
     if child.returncode:
         said = child.stdout.strip().splitlines()
         reason = said[-1] if said else f"the process that prepares it ended with status {child.returncode}"
