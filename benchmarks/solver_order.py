@@ -6,8 +6,9 @@ The data are N(0.3, 0.5²), the denoiser is exact. Deterministic samplers run fr
 least noisy one in float64; the order is the slope of log error over log step. Stochastic ones draw 20,000 samples.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import jax
@@ -58,6 +59,17 @@ STOCHASTIC: tuple[samplers.Sampler, ...] = (
 )
 
 
+@contextlib.contextmanager
+def double_precision(on: bool = True) -> Iterator[None]:
+    """JAX's own context manager has another name in each of its versions."""
+    before = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+    jax.config.update("jax_enable_x64", on)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
 def marginal(process: Process, t: Time) -> tuple[jax.Array, jax.Array]:
     """Mean and deviation of x_t."""
     return process.alpha(t) * MEAN, jnp.hypot(process.alpha(t) * DEVIATION, process.sigma(t))
@@ -71,7 +83,7 @@ def exact_path(process: Process, x: jax.Array, t: Time, s: Time) -> jax.Array:
 
 def errors(sampler: samplers.Sampler, process: Process, steps: Sequence[int], grid: grids.Grid) -> list[float]:
     """The largest error of several paths, for each number of steps, in float64; one program for all of them."""
-    with jax.enable_x64(True):
+    with double_precision():
         denoise = partial(GAUSSIAN.denoise, process)
 
         @jax.jit

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks.solver_order import double_precision
 from jaxdiff.nets import (
     MLP,
     Autoencoder,
@@ -331,7 +332,7 @@ def test_self_conditioning_hides_the_first_answer_from_half_in_training():
 
 
 def test_double_precision_is_double():
-    with jax.enable_x64(True):
+    with double_precision():
         for net in (UNet(**SMALL, dtype="float64"), DiT(32, 1, 2, dtype="float64"), MLP((8,), dtype="float64")):
             x = jnp.ones((8, 8, 1), jnp.float64)
             variables = shaped(net, x, 0.0)

@@ -7,6 +7,7 @@ import pytest
 from jax.extend.random import threefry_2x32
 from scipy import stats
 
+from benchmarks.solver_order import double_precision
 from jaxdiff.core.denoise import NetworkDenoiser
 from jaxdiff.core.losses import DenoisingLoss
 from jaxdiff.core.rng import image_key, normal, uniform_bits
@@ -66,7 +67,7 @@ def test_half_precision_noise_is_finite(dtype):
 def test_single_and_double_precision_agree():
     key = image_key(5, 9)
     single = np.asarray(normal(key, (1000,)))
-    with jax.enable_x64(True):
+    with double_precision():
         double = np.asarray(normal(key, (1000,), jnp.float64))
     assert double.dtype == np.float64
     np.testing.assert_allclose(single, double, rtol=2e-4, atol=1e-6)

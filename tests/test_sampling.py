@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from systems import DETERMINISTIC, PROCESSES, STOCHASTIC, gaussian, name
 
-from benchmarks.solver_order import exact_path
+from benchmarks.solver_order import double_precision, exact_path
 from jaxdiff.core import grids, samplers, sampling
 from jaxdiff.core.c_noise import log_sigma, time
 from jaxdiff.core.denoise import Moved, NetworkDenoiser
@@ -453,7 +453,7 @@ def test_a_network_that_knows_nothing_of_pure_noise_is_not_asked_there():
 def test_single_precision_after_double():
     """Constants of one precision must not stay behind for the other."""
     for double in (True, False):
-        with jax.enable_x64(double):
+        with double_precision(double):
             times = grids.LogSNR()(PROCESS, 4)
             images = sample(gaussian(PROCESS), PROCESS, samplers.UniPC(3), times, shape=(2,), indices=2)
             assert images.dtype == (np.float64 if double else np.float32)

@@ -118,7 +118,10 @@ def test_several_steps_a_call_are_the_same_bit_for_bit(steps, alone):
 
 @EACH_WAY
 def test_a_step_is_compiled_once(steps, alone, way):
-    assert alone.compiled_later == steps(**way).compiled_later == 0
+    # before 0.8, pmap gives keys back as something else than it was given them, and is compiled for that too
+    twice = jax.__version_info__ < (0, 8) and way["placing"] == "pmap"
+    assert alone.compiled_later == 0
+    assert steps(**way).compiled_later == twice
 
 
 def test_the_loss_falls(alone):
