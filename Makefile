@@ -1,11 +1,14 @@
 # make demo: train on small digits and draw new ones. make test: lint, types and tests. Each makes a virtual environment
-# with what it needs; PYTHON=python3.12 for another Python.
+# with what it needs; PYTHON=python3.12 for another Python. make test-colab: the tests with what Colab's image holds.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+PIP := pip install --quiet --disable-pip-version-check
+COLAB := .venv-colab
+COLAB_PYTHON ?= python3.13
+TESTS ?= tests
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-colab lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python train.py --config configs/digits.py
@@ -13,6 +16,10 @@ demo: $(VENV)/installed
 
 test: lint
 	$(BIN)/pytest
+
+# not what needs PyTorch and diffusers, which the image has in other versions
+test-colab: $(COLAB)/installed
+	$(COLAB)/bin/pytest $(TESTS) --ignore tests/test_interop.py --ignore tests/test_pipeline.py
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -22,13 +29,20 @@ lint: $(VENV)/installed-test
 $(VENV)/installed: requirements.txt pyproject.toml
 	@echo "installing JAX and what else jaxdiff needs into $(VENV), once"
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e .
+	$(BIN)/$(PIP) -e .
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
 	@echo "installing what the tests need, PyTorch among it: once"
-	$(PIP) -e ".[test]"
+	$(BIN)/$(PIP) -e ".[test]"
+	touch $@
+
+$(COLAB)/installed: tests/colab.txt requirements.txt pyproject.toml
+	@echo "installing what Colab's image holds into $(COLAB), and jaxdiff beside it: once"
+	$(COLAB_PYTHON) -m venv $(COLAB)
+	$(COLAB)/bin/$(PIP) -r tests/colab.txt
+	$(COLAB)/bin/$(PIP) -e . "pytest>=9" "pytest-xdist>=3.8"
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(COLAB)
