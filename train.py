@@ -13,7 +13,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from jaxdiff.cli.command import Parser, run, undisturbed
+from jaxdiff.cli.command import TARGET, Parser, run, undisturbed
 
 EPILOG = """
 In the folder of the run: config.json, metrics.csv, loss.png, samples/, checkpoints/, and events/ for TensorBoard.
@@ -38,9 +38,13 @@ def parsed() -> argparse.Namespace:
         action="store_true",
         help="show the whole config and what a step costs, and whether it fits this machine",
     )
+    parser.add_argument("--target", metavar="MACHINE", help="with --dry_run: " + TARGET)
     parser.add_argument("--distributed", action="store_true", help="this process is one of several that train together")
     parser.add_argument("overrides", nargs="*", metavar="field.subfield=value", help="set a field of the config")
-    return parser.parse_intermixed_args()
+    found = parser.parse_intermixed_args()
+    if found.target is not None and not found.dry_run:
+        parser.error("--target needs --dry_run: what is not here cannot train")
+    return found
 
 
 def trained(arguments: argparse.Namespace) -> int:
@@ -53,13 +57,15 @@ def trained(arguments: argparse.Namespace) -> int:
         from jaxdiff.base.text import shown
         from jaxdiff.models.dry_run import dry_run
         from jaxdiff.models.experiment import Experiment
+        from jaxdiff.models.target import target
 
     modules = [code.module(source) for source in arguments.code or ()]
     config = overrides(code.load(arguments.config), arguments.overrides)
     folder = arguments.workdir or Path("runs") / Path(arguments.config).stem
     experiment = Experiment(config, folder, modules, arguments.accept_data)
     if arguments.dry_run:
-        for line in dry_run(experiment):
+        where = None if arguments.target is None else target(arguments.target)
+        for line in dry_run(experiment, where):
             print(shown(line), flush=True)
         return 0
     stopped = experiment.train(arguments.restart)

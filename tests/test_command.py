@@ -218,7 +218,7 @@ def test_plurals():
         (0.0461, "22 s an image"),
         (1, "1 images/s"),
         (23.08, "23.1 images/s"),
-        (1738.2, "1738 images/s"),
+        (1738.2, "1,738 images/s"),
         (0, "0 images/s"),
     ],
 )

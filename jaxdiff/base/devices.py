@@ -35,6 +35,11 @@ class Devices:
         """Each device gets a copy; nothing moves if it has one."""
         return jax.device_put(tree, NamedSharding(self.mesh, EVERYWHERE))
 
+    def described(self, tree: Any, spec: PartitionSpec) -> Any:
+        """The shapes of arrays that lie so on these devices, which need not be here: what to compile for."""
+        shapes, sharding = jax.eval_shape(lambda same: same, tree), NamedSharding(self.mesh, spec)
+        return jax.tree.map(lambda leaf: leaf.update(sharding=sharding), shapes)
+
 
 # --- training on any number of devices ------------------------------------------------------------------------------
 

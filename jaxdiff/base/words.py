@@ -26,5 +26,5 @@ def plural(count: int, noun: str) -> str:
 def speed(rate: float, noun: str = "image") -> str:
     """23.1 images/s; of what takes longer than a second each how long that is: 22 s an image."""
     if not 0 < rate < 1:
-        return f"{rate:.0f} {noun}s/s" if rate >= 100 else f"{rate:.3g} {noun}s/s"
+        return f"{rate:,.0f} {noun}s/s" if rate >= 100 else f"{rate:.3g} {noun}s/s"
     return f"{duration(1 / rate)} an {noun}"

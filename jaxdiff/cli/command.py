@@ -17,6 +17,12 @@ MEMORY = "RESOURCE_EXHAUSTED"  # in the message of the error that XLA raises the
 AT_ONCE, PATIENCE = 0.2, 2.0  # seconds until the first Ctrl-C is answered, and until the second one ends the process
 
 
+TARGET = (
+    "compile for a machine that is not here, and tell what it would do: v5e, v5e-4, v5e-8, v6e, v6e-4 (these take "
+    "jax[tpu]), h100, a100 or t4 (jax[cuda12])"
+)
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and spells flags out in full."""
 

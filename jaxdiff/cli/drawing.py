@@ -21,6 +21,16 @@ AT_A_TIME = 64  # images of up to 128x128
 FRAMES, FOLLOWED = 24, 8  # of a trajectory, and of how many images
 
 
+def batch_size(plan: Plan) -> int:
+    """How many images at a time."""
+    return min(plan.batch_size or max(int(AT_A_TIME / _larger(plan)), 1), plan.count)
+
+
+def _larger(plan: Plan) -> float:
+    """How often images are larger than those that all fit at once."""
+    return max(int(np.prod(plan.model.image_shape[:2])) / 128**2, 1.0)
+
+
 class Pace:
     """How fast images come, once the first steps are done, which are compiled before."""
 
@@ -45,10 +55,9 @@ class Drawing:
 
     def __init__(self, plan: Plan, outputs: list[output.Output]) -> None:
         self.plan, self.numbers, self.outputs = plan, plan.numbers, outputs
-        larger = max(int(np.prod(plan.model.image_shape[:2])) / 128**2, 1.0)
-        self.size = min(plan.batch_size or max(int(AT_A_TIME / larger), 1), plan.count)
+        self.size = batch_size(plan)
         self.halves = plan.batch_size is None
-        self.in_picture = max(int(IN_PICTURE / larger), 1)
+        self.in_picture = max(int(IN_PICTURE / _larger(plan)), 1)
         self.follows = plan.places.trajectory
         self.done = min((each.done for each in outputs), default=0)
         self.kept = [outputs[0].read(0, min(self.done, self.in_picture))] if self.done else []

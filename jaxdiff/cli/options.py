@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jaxdiff.cli import catalogue
-from jaxdiff.cli.command import Parser
+from jaxdiff.cli.command import TARGET, Parser
 
 
 def _number(kind: type, low: float, high: float, what: str) -> Callable[[str], float]:
@@ -50,6 +50,8 @@ RULES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("resample", ("invert", "upscale", "colorize", "interpolate"), ("mask", "outpaint")),
     ("resize", (), ("init", "mask")),
     ("export", ("init", "interpolate", "npz", "singles", "trajectory", "out", "open"), ()),
+    ("dry_run", ("init", "interpolate", "export"), ()),
+    ("target", (), ("dry_run",)),
     ("export", ("num", "per_label", "first", "seed", "labels", "prompt", "batch_size"), ()),
 )
 
@@ -198,6 +200,10 @@ def _out(add: Add) -> None:
     )
     add("--open", action="store_true", help="open the picture")
     add("--export", type=Path, metavar="FILE", help="write the sampler itself, to run without jaxdiff; draws nothing")
+    add(
+        "--dry_run", action="store_true", help="draw nothing; show what it would cost, and whether it fits this machine"
+    )
+    add("--target", metavar="MACHINE", help="with --dry_run: " + TARGET)
 
 
 DESCRIPTION = """Draw images from a trained model.

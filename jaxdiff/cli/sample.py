@@ -16,10 +16,12 @@ from jaxdiff.base.text import shown
 from jaxdiff.base.words import plural
 from jaxdiff.cli import output
 from jaxdiff.cli.drawing import Drawing, in_rows
+from jaxdiff.cli.dry_run import dry_run
 from jaxdiff.cli.plan import Plan, planned
 from jaxdiff.cli.which import newest
 from jaxdiff.models import editing
 from jaxdiff.models.export import export
+from jaxdiff.models.target import target
 from jaxdiff.training.checkpoint import fingerprint
 
 
@@ -27,8 +29,14 @@ def draw(o: Namespace) -> int:
     """Draws as the options say; the exit code."""
     if o.from_diffusers is None and o.workdir is None:
         o.workdir = newest(Path("runs"))
-    check_places(o)
+    if not o.dry_run:
+        check_places(o)
+    where = None if o.target is None else target(o.target)
     plan = planned(o)
+    if o.dry_run:
+        for line in dry_run(plan, where):
+            print(shown(line), flush=True)
+        return 0
     if o.export is not None:
         return exported(plan, o.export)
     return drawn(plan) if plan.outpainting is None else outpainted(plan)

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxdiff.base.checks import check, whole
-from jaxdiff.base.devices import Devices
+from jaxdiff.base.devices import DIVIDED, EVERYWHERE, Devices
 from jaxdiff.core.arguments import check_parts, checked_conditions, checked_indices, checked_start
 from jaxdiff.core.denoise import Denoiser
 from jaxdiff.core.grids import Times, checked
@@ -167,6 +167,34 @@ def program(
         return _images(sampler, carry)
 
     return jax.tree_util.Partial(draw, inputs)
+
+
+def lowered(
+    denoise: Denoiser,
+    process: Process,
+    sampler: Sampler,
+    times: Times,
+    *,
+    shape: tuple[int, ...],
+    indices: Sequence[int],
+    conditions: Any = None,
+    images: Any = None,
+    noise: Any = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> jax.stages.Lowered:
+    """All steps of `sample` for one batch, traced for devices that need not be here. Costs are those of one step:
+
+    of a loop XLA counts one turn.
+    """
+    times, group = checked(times), Devices(devices)
+    check_parts(denoise, process, sampler, times)
+    inputs, rest = _split(denoise)
+    numbers = np.asarray(indices, np.uint32)
+    own = _Own(numbers, checked_conditions(conditions, len(numbers)), images, noise)
+    begun = jax.eval_shape(partial(_begin, process, sampler, shape), times, np.uint32(0), own)
+    inputs, times = group.described((inputs, times), EVERYWHERE)
+    keys, carry, condition = group.described((*begun, own.condition), DIVIDED)
+    return _advance.lower(rest, process, sampler, inputs, keys, condition, carry, times, 0, len(times) - 1)
 
 
 class _Own(NamedTuple):

@@ -8,18 +8,21 @@ from typing import Any
 
 import jax
 
-from jaxdiff.base import devices, tree
+from jaxdiff.base import tree
 from jaxdiff.base.words import amount, duration, plural, speed
 from jaxdiff.models.experiment import Experiment
+from jaxdiff.models.target import Bound, Room, Target, bytes_moved, dtype_of, room
+from jaxdiff.nets.layers import compiled_for
 from jaxdiff.training.logbook import read_metrics
 from jaxdiff.training.state import bytes_of, parameters
 
 ROWS = 10  # of metrics.csv, the last ones, whose speed counts
 
 
-def dry_run(experiment: Experiment) -> Iterator[str]:
-    """The whole config, then facts, each as soon as it is known, and the conclusion."""
+def dry_run(experiment: Experiment, where: Target | None = None) -> Iterator[str]:
+    """The whole config, then facts, each as soon as it is known, and the conclusion: of this machine, or another."""
     config = experiment.config
+    experiment.elsewhere = () if where is None else where.devices
     yield tree.show(config, whole=True)
     there = "there already" if (experiment.folder / "config.json").exists() else "new"
     yield f"\nfolder      {experiment.folder}, {there}"
@@ -27,18 +30,35 @@ def dry_run(experiment: Experiment) -> Iterator[str]:
     yield f"images      {len(images):,} of {'x'.join(map(str, images.shape[1:]))}"
     experiment.check()
     state = experiment.state_shapes
-    yield f"parameters  {parameters(state):,}; a checkpoint takes {amount(bytes_of(state), 'B')}"
-    yield f"devices     {experiment.trainer}"
-    yield f"a step      {amount(_flops(experiment), 'FLOP')} for a batch of {config.batch_size}"
+    yield f"parameters  {parameters(state.params):,}; a checkpoint takes {amount(bytes_of(state), 'B')}"
+    yield f"devices     {experiment.trainer}" + (f" of {where.title}, which are not here" if where else "")
+    flops = _flops(experiment)
+    yield f"a step      {amount(flops, 'FLOP')} for a batch of {config.batch_size}"
     passes = config.training.steps * config.batch_size / len(images)
     epochs = f"{passes:,.0f} epochs" if passes >= 100 else f"{passes:.3g} epochs"
     yield f"the run     {plural(config.training.steps, 'step')}, {epochs}{_time(experiment)}"
-    yield _conclusion(experiment)
+    if where is None:
+        yield _conclusion(experiment, experiment.compiled())
+    else:
+        yield from _elsewhere(experiment, where, flops)
+
+
+def _elsewhere(experiment: Experiment, where: Target, flops: float) -> Iterator[str]:
+    """What the compiler for another machine says of the very step that would run there."""
+    config = experiment.config
+    with compiled_for(where.platform):
+        compiled = experiment.compiled()
+    moved = bytes_moved(compiled) * config.training.accumulate * len(where.devices)  # of loops one turn is counted
+    bound = Bound(where, config.batch_size, flops, moved, dtype_of(config.system))
+    yield str(bound)
+    whole = duration(config.training.steps * config.batch_size / bound.rate)
+    yield f"at best     {speed(bound.rate)}, {whole} for the run"
+    yield _conclusion(experiment, compiled, where)
 
 
 def _flops(experiment: Experiment) -> float:
     """Of one step, convolutions as written and not in fewer multiplications; nothing is compiled."""
-    training = replace(experiment.config.training, placing="jit", steps_per_call=1)
+    training = replace(experiment.config.training, placing="jit", steps_per_call=1, accumulate=1)
     on_one = Experiment(replace(experiment.config, training=training), experiment.folder, experiment.code)
     with jax.default_matmul_precision("highest"):
         cost: Any = on_one.lowered().cost_analysis()
@@ -56,26 +76,23 @@ def _time(experiment: Experiment) -> str:
     return f"; {duration(left)} from step {rows[-1]['step']:.0f} on, at {speed(seen)} as in metrics.csv"
 
 
-def _conclusion(experiment: Experiment) -> str:
-    """Whether the memory of this machine is enough, and if not, what to try."""
-    compiled: Any = experiment.compiled().memory_analysis()
-    if compiled is None:
+def _conclusion(experiment: Experiment, compiled: Any, where: Target | None = None) -> str:
+    """Whether the memory of the machine is enough, and what to try."""
+    found = room(compiled, len(experiment.trainer.devices.devices), where)
+    if found is None:
         return "whether it fits this machine is not known: its compiler does not tell"
-    has = devices.memory()
-    arguments = compiled.argument_size_in_bytes
-    computing = compiled.temp_size_in_bytes + compiled.output_size_in_bytes - compiled.alias_size_in_bytes
-    shared = len(experiment.trainer.devices.devices) if jax.default_backend() == "cpu" else 1
-    arguments, needs = shared * arguments, shared * (arguments + computing)
-    said = f"this machine (needs {amount(needs, 'B')} of {amount(has, 'B')})"
-    return f"fits {said}" if needs <= has else f"does not fit {said}: try {_smaller(experiment, arguments, needs, has)}"
+    if not found.fits:
+        return f"{found}: try {_smaller(experiment, found)}"
+    larger = f"; batch_size={experiment.config.batch_size * found.times} would too, by what an image takes"
+    return f"{found}{larger}" if where is not None and found.times > 1 else str(found)
 
 
-def _smaller(experiment: Experiment, arguments: int, needs: int, has: int) -> str:
+def _smaller(experiment: Experiment, room: Room) -> str:
     """The least division of the batch under which what a step computes would fit."""
     config, count = experiment.config, len(experiment.trainer.devices.devices)
     most = config.batch_size // (config.training.accumulate * count)
     for parts in range(2, most + 1):
-        if most % parts == 0 and arguments + (needs - arguments) / parts <= has:
+        if most % parts == 0 and room.arguments + (room.needs - room.arguments) / parts <= room.has:
             return (
                 f"training.accumulate={config.training.accumulate * parts}, or batch_size={config.batch_size // parts}"
             )

@@ -18,7 +18,7 @@ import numpy as np
 from jaxdiff import interop
 from jaxdiff.base import files, plain, tree
 from jaxdiff.base.console import say, warn
-from jaxdiff.base.devices import agreed, gathered, is_first
+from jaxdiff.base.devices import EVERYWHERE, agreed, gathered, is_first
 from jaxdiff.base.words import amount, plural
 from jaxdiff.data import identity
 from jaxdiff.data.batches import Batches
@@ -44,6 +44,7 @@ class Experiment(Run):
     def __init__(self, config: Config, folder: Path, code: Sequence[ModuleType] = (), accept_data: bool = False):
         super().__init__(config, folder, code)
         self.accept_data = accept_data
+        self.elsewhere: Sequence[Any] = ()  # the devices of another machine, to compile for
 
     @cached_property
     def codec(self) -> Any:
@@ -61,7 +62,7 @@ class Experiment(Run):
 
     @cached_property
     def trainer(self) -> Trainer:
-        trainer = Trainer(self.config.training.placing, bytes_of(self.state_shapes))
+        trainer = Trainer(self.config.training.placing, bytes_of(self.state_shapes), self.elsewhere)
         trainer.check_batch(self.config.batch_size, self.config.training.accumulate)
         return trainer
 
@@ -75,11 +76,10 @@ class Experiment(Run):
         return train_step(self._objective, config.training, config.batch_size, self.trainer, self.state_shapes)
 
     def lowered(self) -> jax.stages.Lowered:
-        """That step traced for the batches of this run and the devices of this machine."""
+        """That step traced for the batches of this run and the devices of the trainer."""
         rows = {"index": jax.ShapeDtypeStruct((), jnp.uint32), **self.example_shapes()}
-        share = self.config.training.steps_per_call, self.config.batch_size // jax.process_count()
-        batch = jax.tree.map(lambda row: np.zeros((*share, *row.shape), row.dtype), rows)
-        return self.step().lower(self._like(), self._constants, self.trainer.put(batch))
+        batch = self.trainer.shapes(rows, self.config.training.steps_per_call, self.config.batch_size)
+        return self.step().lower(self._like(), self._constant_shapes(), batch)
 
     def compiled(self) -> jax.stages.Compiled:
         """And compiled: by a dry run as by the run after it, which then finds it in the cache."""
@@ -94,6 +94,10 @@ class Experiment(Run):
     def _constants(self) -> Any:
         codec = None if self.config.encoded_once else jax.device_get(self.codec)
         return self.trainer.devices.replicate(codec)
+
+    def _constant_shapes(self) -> Any:
+        codec = None if self.config.encoded_once else self.codec
+        return self.trainer.devices.described(codec, EVERYWHERE)
 
     @property
     def _objective(self) -> Objective:

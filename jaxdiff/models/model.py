@@ -14,7 +14,8 @@ from jaxdiff.base.tree import did_you_mean
 from jaxdiff.core import sampling
 from jaxdiff.core.arguments import checked_indices, checked_sampler
 from jaxdiff.core.denoise import Denoiser
-from jaxdiff.core.grids import Grid
+from jaxdiff.core.grids import Grid, Times
+from jaxdiff.core.process import Process
 from jaxdiff.core.samplers import Sampler
 from jaxdiff.core.sampling import Progress
 from jaxdiff.models.classification import Classification, LogProb
@@ -183,24 +184,54 @@ class Model:
 
         Labels or prompts take turns. `guidance` is that of `self.denoiser`, in place of which `denoiser` may stand.
         """
-        numbers, system, edit = checked_indices(indices), self.system, Edit() if edit is None else edit
+        edit = Edit() if edit is None else edit
+        how: dict[str, Any] = {"steps": steps, "sampler": sampler, "grid": grid, "denoiser": denoiser}
+        parts, own = self._call(
+            checked_indices(indices), labels, prompts, edit, classifier=classifier, **how, **guidance
+        )
+        drawn = sampling.batches(*parts, **own, seed=seed, batch_size=batch_size, callback=callback, every=every)
+        return ((chosen, edit.pasted(chosen, self.decoded(x))) for chosen, x in drawn)
+
+    def lowered(
+        self,
+        indices: int | Sequence[int],
+        labels: int | str | Sequence[int | str] | None = None,
+        prompts: str | Sequence[str] | None = None,
+        *,
+        edit: Edit | None = None,
+        devices: Sequence[jax.Device] | None = None,
+        **how: Any,
+    ) -> jax.stages.Lowered:
+        """What `batches` would run for these images as one batch, as `jaxdiff.core.sampling.lowered` has it."""
+        edit = Edit() if edit is None else edit
+        parts, own = self._call(checked_indices(indices), labels, prompts, edit, **how)
+        return sampling.lowered(*parts, **own, devices=devices)
+
+    def _call(
+        self,
+        numbers: np.ndarray,
+        labels: Any,
+        prompts: Any,
+        edit: Edit,
+        *,
+        steps: int | None = None,
+        sampler: Sampler | None = None,
+        grid: Grid | None = None,
+        denoiser: Denoiser | None = None,
+        classifier: Classifier | None = None,
+        **guidance: Any,
+    ) -> tuple[tuple[Denoiser, Process, Sampler, Times], dict[str, Any]]:
+        """Denoiser, process, sampler and times; and what each image has of its own."""
         condition = self.conditions_of(numbers, labels, prompts, classifier)
         model, condition = self._edited(edit, numbers, condition, denoiser, classifier, guidance)
-        drawn = sampling.batches(
+        whole = len(self.times(steps, grid)) - 1  # also where a part of these steps is taken
+        parts = (
             model,
-            system.process,
-            checked_sampler(sampler or system.sampler).over(len(self.times(steps, grid)) - 1),  # also of a part of them
+            self.system.process,
+            checked_sampler(sampler or self.system.sampler).over(whole),
             self.times(steps, grid, edit.strength),
-            shape=self.shape,
-            indices=numbers,  # type: ignore[arg-type]
-            seed=seed,
-            conditions=condition,
-            **edit.starts(numbers),
-            batch_size=batch_size,
-            callback=callback,
-            every=every,
         )
-        return ((chosen, edit.pasted(chosen, self.decoded(x))) for chosen, x in drawn)
+        return parts, {"shape": self.shape, "indices": numbers, "conditions": condition, **edit.starts(numbers)}
 
     def _edited(
         self,

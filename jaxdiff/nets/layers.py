@@ -208,20 +208,20 @@ def _fused(q: Array, k: Array, mask: Array | None) -> bool:
     """Whether cuDNN's attention, which keeps no weights (and has no jvp), can do it, on a machine that has it."""
     even = q.shape[1] % 2 == k.shape[1] % 2 == 0
     fits = q.dtype.itemsize == 2 and q.shape[-1] in range(8, 129, 8) and (mask is None or even)
-    return fits and jax.default_backend() == "gpu" and not _elsewhere.get()
+    return fits and (_compiled_for.get() or jax.default_backend()) in ("gpu", "cuda")
 
 
-_elsewhere = ContextVar("elsewhere", default=False)
+_compiled_for: ContextVar[str | None] = ContextVar("compiled for", default=None)
 
 
 @contextlib.contextmanager
-def for_any_machine() -> Iterator[None]:
-    """What is traced within can be compiled for any machine, not only for this one."""
-    before = _elsewhere.set(True)
+def compiled_for(platform: str) -> Iterator[None]:
+    """What is traced within is compiled for "tpu" or "cuda", whatever this machine is; or for "any" machine."""
+    before = _compiled_for.set(platform)
     try:
         yield
     finally:
-        _elsewhere.reset(before)
+        _compiled_for.reset(before)
 
 
 # --- half and double size; taps are those of the filter, such as (1, 1) or (1, 3, 3, 1) ------------------------------

@@ -1,6 +1,6 @@
 """Where a training step runs: on one device, on several by pmap, or with the state divided among them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -32,13 +32,16 @@ class Trainer:
     "auto" is the first of the three that the machine allows and the state fits.
     """
 
-    def __init__(self, placing: Placing = "auto", state_bytes: int = 0):
+    def __init__(self, placing: Placing = "auto", state_bytes: int = 0, elsewhere: Sequence[Any] = ()):
         if placing not in get_args(Placing):
             raise ValueError(f"placing must be one of {', '.join(get_args(Placing))}, got {placing!r}")
         if jax.process_count() > 1 and placing in ("jit", "pmap"):
             raise ValueError(f'several processes train with placing "sharded" or "auto", got {placing!r}')
-        self.placing = _chosen(state_bytes) if placing == "auto" else placing
-        devices = jax.devices() if self.placing == "sharded" else jax.local_devices()
+        if elsewhere:  # devices of another machine, for which pmap cannot compile
+            self.placing: Placing = "jit" if len(elsewhere) == 1 else "sharded"
+        else:
+            self.placing = _chosen(state_bytes) if placing == "auto" else placing
+        devices = elsewhere or (jax.devices() if self.placing == "sharded" else jax.local_devices())
         self.devices = Devices(devices[:1] if self.placing == "jit" else devices)
 
     def __str__(self) -> str:
@@ -69,6 +72,14 @@ class Trainer:
         if jax.process_count() == 1:
             return jax.device_put(batches, sharding)
         return jax.tree.map(partial(jax.make_array_from_process_local_data, sharding), batches)
+
+    def shapes(self, rows: Any, steps: int, size: int) -> Any:
+        """What `put` makes of such batches, without their values; rows are the shapes of one example."""
+        count, here = len(self.devices.devices), size // jax.process_count()
+        if self.placing == "pmap":
+            return jax.tree.map(lambda row: row.update(shape=(steps, count, here // count, *row.shape)), rows)
+        sharding = NamedSharding(self.devices.mesh, PartitionSpec(None, AXIS))
+        return jax.tree.map(lambda row: row.update(shape=(steps, size, *row.shape), sharding=sharding), rows)
 
     def compile(self, view: View, gradient: Gradient, update: Update, state: Any) -> Callable[[Any, Any, Any], Any]:
         """(state, constants, batches) -> state, one step for each of the batches; the old state is used up."""

@@ -119,5 +119,6 @@ def bytes_of(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def parameters(state: State) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(state.params))
+def parameters(params: Any) -> int:
+    """How many."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,223 @@
+"""Machines that one has not: programs are compiled for them here, by the compilers that would do it there.
+
+Nothing runs, so what is known is what the compilers say: the memory that is needed, and the bytes and FLOPs of a step,
+which bound its speed (the roofline).
+"""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+
+from jaxdiff.base import devices
+from jaxdiff.base.words import amount
+
+# it would ask the network where it is, and complain of the answer
+LIBTPU = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-1"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of machine; the figures are its maker's, for one chip, without sparsity."""
+
+    title: str
+    memory: float  # bytes
+    bandwidth: float  # bytes a second
+    bfloat16: float  # FLOPs a second
+    float32: float  # as JAX multiplies by default: in bfloat16 on a TPU, in TF32 on a GPU that has it
+    topology: str = "1x1x1"
+    card: tuple[int, int, int, int, int, float, str] | None = None  # of a GPU, for its compiler
+
+    @cached_property
+    def devices(self) -> Sequence[Any]:
+        """Descriptions of its chips, to compile for."""
+        for name, value in LIBTPU.items():
+            os.environ.setdefault(name, value)
+        try:
+            return self._topology().devices
+        except Exception as error:  # a plugin that is missing or refuses says so in many classes
+            needed = "jax[tpu]" if self.card is None else "jax[cuda12]"
+            reason = str(error).strip().splitlines()[0][:150]
+            cure = f'pip install "{needed}=={jax.__version__}"'
+            raise ValueError(f"compiling for {self.title} takes {needed}: {cure} ({reason})") from None
+
+    def _topology(self) -> Any:
+        from jax.experimental import topologies
+
+        if self.card is not None:
+            return topologies.get_topology_desc("", "cuda", topology="1x1x1", target_config=self._described())
+        bounds = (*map(int, self.topology.partition(":")[2].split("x")), 1)
+        return topologies.get_topology_desc(platform="tpu", topology_name=self.topology, chips_per_host_bounds=bounds)
+
+    @property
+    def platform(self) -> str:
+        return "tpu" if self.card is None else "cuda"
+
+    def _described(self) -> str:
+        """The card in the words of XLA's TargetConfig."""
+        assert self.card is not None
+        major, minor, cores, shared, cache, clock, name = self.card
+        return f"""
+            gpu_device_info {{
+              threads_per_block_limit: 1024  threads_per_warp: 32  threads_per_core_limit: {1024 if major < 8 else 2048}
+              shared_memory_per_block: 49152  shared_memory_per_core: {shared + 1024}
+              shared_memory_per_block_optin: {shared}  core_count: {cores}  fpus_per_core: {64 if major < 9 else 128}
+              block_dim_limit_x: 2147483647  block_dim_limit_y: 65535  block_dim_limit_z: 65535
+              memory_bandwidth: {self.bandwidth:.0f}  l2_cache_size: {cache}  clock_rate_ghz: {clock}
+              device_memory_size: {self.memory:.0f}  registers_per_core_limit: 65536  registers_per_block_limit: 65536
+              cuda_compute_capability {{ major: {major} minor: {minor} }}
+            }}
+            platform_name: "CUDA"  dnn_version_info {{ major: 9 minor: 8 patch: 0 }}  device_description_str: "{name}"
+        """
+
+
+TPU_V5E = (16e9, 819e9, 197e12, 197e12)
+TPU_V6E = (32e9, 1640e9, 918e12, 918e12)
+H100 = (9, 0, 132, 232448, 52428800, 1.98, "NVIDIA H100")  # compute capability, cores, shared memory, cache, GHz
+A100 = (8, 0, 108, 166912, 41943040, 1.41, "NVIDIA A100")
+T4 = (7, 5, 40, 65536, 4194304, 1.59, "Tesla T4")
+TARGETS = {
+    "v5e": Target("a TPU v5e", *TPU_V5E, topology="v5e:1x1"),
+    "v5e-4": Target("a TPU v5e-4", *TPU_V5E, topology="v5e:2x2"),
+    "v5e-8": Target("a TPU v5e-8", *TPU_V5E, topology="v5e:2x4"),
+    "v6e": Target("a TPU v6e", *TPU_V6E, topology="v6e:1x1"),
+    "v6e-4": Target("a TPU v6e-4", *TPU_V6E, topology="v6e:2x2"),
+    "h100": Target("an H100", 84.9e9, 3352e9, 989e12, 494e12, card=H100),
+    "a100": Target("an A100 of 40 GB", 42.3e9, 1555e9, 312e12, 156e12, card=A100),
+    "t4": Target("a T4", 15.8e9, 320e9, 8.1e12, 8.1e12, card=T4),  # it has no bfloat16
+}
+
+
+def target(name: str) -> Target:
+    if name not in TARGETS:
+        raise ValueError(f"--target must be one of {', '.join(TARGETS)}, got {name!r}")
+    return TARGETS[name]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How fast a machine can be at most at a program that makes so many images."""
+
+    where: Target
+    images: int
+    flops: float
+    moved: float  # bytes, by all its chips
+    dtype: str
+
+    @property
+    def computing(self) -> float:
+        """Seconds."""
+        peak = self.where.float32 if self.dtype == "float32" else self.where.bfloat16
+        return self.flops / peak / len(self.where.devices)
+
+    @property
+    def moving(self) -> float:
+        return self.moved / self.where.bandwidth / len(self.where.devices)
+
+    @property
+    def rate(self) -> float:
+        """Images a second."""
+        return self.images / max(self.computing, self.moving)
+
+    def __str__(self) -> str:
+        flops, moved = amount(self.flops / self.images, "FLOP"), amount(self.moved / self.images, "B")
+        slower = "memory" if self.moving > self.computing else "computing"
+        each = f"computing takes {1e3 * self.computing:.3g} ms a batch, memory {1e3 * self.moving:.3g} ms"
+        return f"an image    {flops} in {self.dtype}, {moved} to and from memory\nbound by    {slower}: {each}"
+
+
+# --- what a compiled program says of itself --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a program needs of the memory of a machine, in bytes."""
+
+    machine: str
+    has: int
+    arguments: int  # such as parameters
+    needs: int  # in all
+
+    @property
+    def fits(self) -> bool:
+        return self.needs <= self.has
+
+    @property
+    def times(self) -> int:
+        """How often what is computed would find room, arguments once."""
+        return int((self.has - self.arguments) / max(self.needs - self.arguments, 1))
+
+    def __str__(self) -> str:
+        said = f"{self.machine} (needs {amount(self.needs, 'B')} of {amount(self.has, 'B')})"
+        return f"fits {said}" if self.fits else f"does not fit {said}"
+
+
+def room(compiled: Any, chips: int, where: Target | None = None) -> Room | None:
+    """In one of so many chips, or on all of this machine's CPUs, which share it; None if the compiler does not tell."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return None
+    arguments = memory.argument_size_in_bytes
+    needs = arguments + memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    if where is not None:
+        return Room(where.title, int(where.memory), arguments, needs)
+    sharing = chips if jax.default_backend() == "cpu" else 1
+    return Room("this machine", devices.memory(), sharing * arguments, sharing * needs)
+
+
+def bytes_moved(compiled: Any) -> float:
+    """Between the memory of one device and its cores: as its compiler says, or by the shapes in its program."""
+    try:
+        cost: Any = compiled.cost_analysis()
+    except Exception:  # not every compiler has one
+        cost = None
+    return float(cost["bytes accessed"]) if cost and "bytes accessed" in cost else _counted(compiled.as_text())
+
+
+_ARRAY = re.compile(r"\b(pred|bf16|f8\w+|[suf]\d+)\[([\d,]*)\]")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*?)\)(?:, |$)(.*)")
+_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "copy-done", "partition-id"}
+
+
+def _counted(program: str) -> float:
+    """Each instruction reads its operands and writes its result, and what is fused stays on the chip.
+
+    Of loops one turn counts, as in XLA's own analysis.
+    """
+    parts = re.split(r"\n(?=(?:ENTRY )?%?[\w.-]+ \(.*\{\n)", program)
+    bodies = {re.split(r"[ (]", part.removeprefix("ENTRY "))[0].lstrip("%"): part for part in parts[1:]}
+    return _counted_in(next(part for part in parts if part.startswith("ENTRY")), bodies)
+
+
+def _counted_in(part: str, bodies: dict[str, str]) -> float:
+    sizes: dict[str, int] = {}
+    moved = 0.0
+    for line in part.splitlines():
+        found = _INSTRUCTION.match(line)
+        if found is None:
+            continue
+        name, result, operation, operands, rest = found.groups()
+        sizes[name] = sum(map(_bytes, _ARRAY.findall(result)))
+        inner = re.search(r"(?:body|to_apply)=%?([\w.-]+)", rest) if operation in ("while", "call") else None
+        if inner is not None:
+            moved += _counted_in(bodies[inner[1]], bodies)
+        elif operation not in _FREE:
+            moved += sizes[name] + sum(sizes.get(each, 0) for each in re.findall(r"%([\w.-]+)", operands))
+    return moved
+
+
+def _bytes(array: tuple[str, str]) -> int:
+    kind, shape = array
+    width = 1 if kind == "pred" else max(int(re.sub(r"\D", "", kind)) // 8, 1)
+    return width * math.prod(int(n) for n in shape.split(",") if n)
+
+
+def dtype_of(system: Any) -> str:
+    """What the network of a system computes in, however it is wrapped."""
+    inner = getattr(system, "network", None)
+    return str(getattr(system, "dtype", "float32")) if inner is None else dtype_of(inner)

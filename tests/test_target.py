@@ -1,0 +1,214 @@
+"""Programs compiled for machines that are not here: what is said of them, against what is known by hand."""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from toy import config
+
+import sample
+import train
+from jaxdiff.base import environment
+from jaxdiff.cli.dry_run import dry_run as drawn_dry
+from jaxdiff.cli.options import parsed
+from jaxdiff.cli.plan import planned
+from jaxdiff.models import target
+from jaxdiff.models.dry_run import dry_run
+from jaxdiff.models.experiment import Experiment
+from jaxdiff.nets import layers
+from jaxdiff.nets.layers import compiled_for
+
+ROOT = Path(__file__).parent.parent
+SQUARE = 256 * 256 * 4  # bytes
+
+
+@dataclass(frozen=True)
+class Cpus(target.Target):
+    """So many of this machine's, as if they were elsewhere."""
+
+    count: int = 1
+
+    @property
+    def devices(self):
+        return jax.devices()[: self.count]
+
+    @property
+    def platform(self):
+        return "cpu"
+
+
+def cpus(count=1, memory=1e9, bandwidth=1e9):
+    return Cpus("a heap of CPUs", memory, bandwidth, 2e12, 1e12, count=count)
+
+
+# --- what a program says --------------------------------------------------------------------------------------------
+
+
+def compiled(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile()
+
+
+@pytest.mark.parametrize(
+    ("function", "squares"),
+    [
+        (lambda a, b: a @ b, 3),  # two are read, one is written
+        (lambda a, b: jnp.sin(a) + jnp.cos(b), 3),  # fused
+        (lambda a, b: jnp.tanh(a @ b) @ b, 3 + 2 + 3),
+        (lambda a, b: (a @ b, b @ a), 6),
+    ],
+    ids=["product", "fused", "three", "two"],
+)
+def test_bytes_of_a_program_without_an_analysis_are_counted_in_it(function, squares):
+    square = jnp.ones((256, 256))
+    counted = target._counted(compiled(function, square, square).as_text())
+    assert counted == squares * SQUARE
+
+
+@pytest.mark.parametrize(
+    ("line", "moved"),
+    [
+        ("  %a = bf16[8,128]{1,0} fusion(%p), kind=kLoop, calls=%c", 2048 + 64),
+        ('  ROOT a.1 = (f32[8]{0}, u8[4]{0:T(256)}) custom-call(%p, %p), custom_call_target="x"', 32 + 4 + 2 * 64),
+        ("  %a = pred[] compare(%p, %p), direction=LT", 1 + 2 * 64),
+        ("  %a = f32[16]{0} bitcast(%p)", 0),
+    ],
+)
+def test_an_instruction_reads_its_operands_and_writes_its_result(line, moved):
+    program = f"HloModule m\n\nENTRY %main (p: f32[16]) -> f32[] {{\n  %p = f32[16]{{0}} parameter(0)\n{line}\n}}\n"
+    assert target._counted(program) == moved
+
+
+def test_a_loop_that_calls_is_followed():
+    program = """HloModule m
+
+%inner (p: f32[16]) -> f32[16] {
+  %p = f32[16]{0} parameter(0)
+  ROOT %y = f32[16]{0} fusion(%p), kind=kLoop, calls=%f
+}
+
+%body (q: (f32[16])) -> (f32[16]) {
+  %q = (f32[16]{0}) parameter(0)
+  %x = f32[16]{0} get-tuple-element(%q), index=0
+  %z = f32[16]{0} call(%x), to_apply=%inner
+  ROOT %t = (f32[16]{0}) tuple(%z)
+}
+
+ENTRY %main (p: f32[16]) -> (f32[16]) {
+  %p = f32[16]{0} parameter(0)
+  %t = (f32[16]{0}) tuple(%p)
+  ROOT %w = (f32[16]{0}) while(%t), condition=%c, body=%body
+}
+"""
+    assert target._counted(program) == 128
+
+
+def test_the_bound_is_the_slower_of_computing_and_memory():
+    wide, narrow = cpus(bandwidth=1e12), cpus(count=2, bandwidth=1e9)
+    bound = target.Bound(wide, images=10, flops=1e12, moved=1e11, dtype="float32")
+    assert bound.rate == pytest.approx(10)
+    assert "an image    100 GFLOP in float32, 10 GB to and from memory" in str(bound)
+    assert "bound by    computing: computing takes 1e+03 ms a batch, memory 100 ms" in str(bound)
+    assert replace(bound, dtype="bfloat16").rate == pytest.approx(20)
+    bound = target.Bound(narrow, images=10, flops=1e12, moved=1e11, dtype="float32")
+    assert bound.rate == pytest.approx(10 / 50)
+    assert "bound by    memory" in str(bound)
+
+
+# --- a training step ------------------------------------------------------------------------------------------------
+
+
+def said(where, tmp_path, **changes):
+    return "\n".join(dry_run(Experiment(replace(config, **changes), tmp_path / "new"), where))
+
+
+@pytest.mark.parametrize(("count", "placing"), [(1, "jit"), (4, "sharded")])
+def test_a_step_for_another_machine(count, placing, tmp_path):
+    whole = said(cpus(count), tmp_path)
+    many = "device" if count == 1 else "devices"
+    assert f"\ndevices     {count} cpu {many}, {placing} of a heap of CPUs, which are not here\n" in whole
+    assert re.search(r"\nan image    [\d.]+ kFLOP in float32, [\d.]+ [kM]B to and from memory\n", whole)
+    assert re.search(r"\nbound by    memory: computing takes [\d.e-]+ ms a batch, memory [\d.]+ ms\n", whole)
+    assert re.search(r"\nat best     [\d,]+ images/s, [\d.]+ s for the run\n", whole)
+    assert re.search(r"\nfits a heap of CPUs \(needs .* of 1 GB\); batch_size=\d+ would too, by what an image", whole)
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_a_smaller_machine_would_do(tmp_path):
+    assert "does not fit a heap of CPUs" in said(cpus(memory=100), tmp_path)
+    assert said(cpus(memory=100), tmp_path).endswith("try a smaller network")
+
+
+def test_an_image_costs_the_same_computing_however_steps_are_cut(tmp_path):
+    flops = {
+        re.search(r"\nan image    (.*) in float32", said(cpus(), tmp_path, training=replace(config.training, **how)))[1]
+        for how in ({}, {"accumulate": 4}, {"steps_per_call": 5})
+    }
+    assert len(flops) == 1
+
+
+# --- drawing --------------------------------------------------------------------------------------------------------
+
+
+def test_drawing_on_another_machine(tmp_path):
+    Experiment(replace(config, training=replace(config.training, steps=1)), tmp_path / "run").train()
+    twenty, forty = (
+        list(drawn_dry(planned(parsed(["--workdir", str(tmp_path / "run"), "--steps", steps, "--num", "9"])), cpus(4)))
+        for steps in ("20", "40")
+    )
+    assert twenty[2] == "devices     4 of a heap of CPUs, not here, for 12 images at a time"
+    a, b = (float(re.match(r"a batch     ([\d.]+) MFLOP", lines[3])[1]) for lines in (twenty, forty))
+    assert b == pytest.approx(2 * a, rel=0.01)
+    assert twenty[-1].startswith("fits a heap of CPUs (needs ")
+    assert "would too, by what an image takes" in twenty[-1]
+
+
+# --- what is chosen -------------------------------------------------------------------------------------------------
+
+
+def test_attention_is_what_runs_there():
+    q = jnp.ones((1, 64, 4, 16), jnp.bfloat16)
+    for platform, fused in (("cuda", True), ("tpu", False), ("any", False), ("cpu", False)):
+        with compiled_for(platform):
+            assert layers._fused(q, q, None) == fused, platform
+    assert not layers._fused(q, q, None)
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--target", "h100"), "--target needs --dry_run"),
+        (("--dry_run", "--target", "v7"), "--target must be one of v5e, v5e-4, v5e-8, v6e, v6e-4, h100, a100, t4"),
+        (("--dry_run", "--target", ""), "--target must be one of"),
+        (("--dry_run", "--target"), "expected one argument"),
+    ],
+)
+@pytest.mark.parametrize("script", [train, sample], ids=["train", "sample"])
+def test_a_wrong_target_gets_a_line(script, options, says, monkeypatch, called, tmp_path):
+    monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
+    own = ["--config", ROOT / "configs/digits.py"] if script is train else ["--from_diffusers", tmp_path]
+    code, _, error = called(script.main, *own, *options)
+    assert code == 2
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_a_compiler_that_is_not_installed_is_named():
+    script = "from jaxdiff.models.target import target\ntarget('v5e').devices"  # of its own: it loads a plugin
+    hidden = "import sys; sys.modules['libtpu'] = None\n"
+    ended = subprocess.run([sys.executable, "-c", hidden + script], cwd=ROOT, capture_output=True, text=True)
+    assert re.search(r'ValueError: compiling for a TPU v5e takes jax\[tpu\]: pip install "jax\[tpu\]==', ended.stderr)
+
+
+def test_cards_are_described_as_xla_reads_them():
+    for name in ("h100", "a100", "t4"):
+        text = target.target(name)._described()
+        assert text.count("{") == text.count("}")
+        assert f"device_memory_size: {target.TARGETS[name].memory:.0f} " in text
