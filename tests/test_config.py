@@ -252,7 +252,7 @@ for _ in range(100):
         ({"is": "jaxdiff.core.samplers:UniPC", "order": 2.0}, "order must be an int, got 2.0"),
         ({"is": "jaxdiff.core.samplers:DDIM", "eta": 7.0}, "needs 0 <= eta <= 1"),
         ([{"is": "jaxdiff.core.samplers:DDIM", "eta": 7.0}], "0: needs 0 <= eta <= 1"),
-        ({"is": "jaxdiff.nets:UNet", "dtype": "float8"}, "dtype must be one of 'float32', 'bfloat16'"),
+        ({"is": "jaxdiff.nets:UNet", "dtype": "float8"}, "dtype must be one of 'auto', 'float32', 'bfloat16'"),
         (
             {"is": "jaxdiff.core.tables:Discrete", "betas": [0.1, "x"]},
             "betas must be a function or a tuple (a float, ..",

@@ -535,7 +535,7 @@ def test_latents_of_small_images_are_as_said():
         (lambda: UNet(heads=-1), "heads > 0"),
         (lambda: UNet(multipliers=(0.001, 1)), "multipliers > 0"),
         (lambda: UNet(down_padding=(0, 0)), "down_padding"),
-        (lambda: UNet(dtype="float3"), "a dtype of float32, bfloat16, float16, float64, got 'float3'"),
+        (lambda: UNet(dtype="float3"), "a dtype of auto, float32, bfloat16, float16, float64, got 'float3'"),
         (lambda: UNet(noise_embedding=Positional), r"an embedding such as Positional\(\)"),
         (lambda: UNet(epsilon=0.0), "epsilon > 0"),
         (lambda: DiT(dropout=1.5), "0 <= dropout < 1"),

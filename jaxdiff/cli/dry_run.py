@@ -9,7 +9,7 @@ from jaxdiff.base.words import amount, duration, plural, speed
 from jaxdiff.cli.drawing import batch_size
 from jaxdiff.cli.plan import Plan
 from jaxdiff.models.target import Bound, Target, bytes_moved, dtype_of, room
-from jaxdiff.nets.layers import compiled_for
+from jaxdiff.nets.machine import compiled_for, kind
 from jaxdiff.training.state import parameters
 
 
@@ -23,7 +23,7 @@ def dry_run(plan: Plan, where: Target | None = None) -> Iterator[str]:
     yield f"devices     {len(chips)}{there}, for {plural(size, 'image')} at a time"
     flops = steps * _flops_of_a_step(plan, size)
     yield f"a batch     {amount(flops, 'FLOP')}"
-    with compiled_for(jax.default_backend() if where is None else where.platform):
+    with compiled_for(kind() if where is None else where.kind):
         compiled = _lowered(plan, size, chips).compile()
     if where is not None:
         moved = steps * bytes_moved(compiled) * len(chips)

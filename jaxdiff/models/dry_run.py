@@ -12,7 +12,7 @@ from jaxdiff.base import tree
 from jaxdiff.base.words import amount, duration, plural, speed
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.target import Bound, Room, Target, bytes_moved, dtype_of, room
-from jaxdiff.nets.layers import compiled_for
+from jaxdiff.nets.machine import compiled_for
 from jaxdiff.training.logbook import read_metrics
 from jaxdiff.training.state import bytes_of, parameters
 
@@ -46,7 +46,7 @@ def dry_run(experiment: Experiment, where: Target | None = None) -> Iterator[str
 def _elsewhere(experiment: Experiment, where: Target, flops: float) -> Iterator[str]:
     """What the compiler for another machine says of the very step that would run there."""
     config = experiment.config
-    with compiled_for(where.platform):
+    with compiled_for(where.kind):
         compiled = experiment.compiled()
     moved = bytes_moved(compiled) * config.training.accumulate * len(where.devices)  # of loops one turn is counted
     bound = Bound(where, config.batch_size, flops, moved, dtype_of(config.system))

@@ -28,7 +28,7 @@ from jaxdiff.core.samplers import Sampler
 from jaxdiff.models.conditions import Prompts
 from jaxdiff.models.model import Classifier, Model
 from jaxdiff.nets.autoencoder import Codec
-from jaxdiff.nets.layers import compiled_for
+from jaxdiff.nets.machine import Kind, compiled_for
 from jaxdiff.nets.text import BEGIN, FIRST, NOTHING, UNKNOWN, Words
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -85,7 +85,7 @@ def _content(draw: Callable[..., Array], codec: Codec | None, conditions: Any, p
     (n,) = jax.export.symbolic_shape("n")
     inputs = [jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((n,), jnp.uint32)]
     inputs += [] if conditions is None else [jax.ShapeDtypeStruct((n, *conditions.shape[1:]), conditions.dtype)]
-    with compiled_for("any"), _nameless():
+    with compiled_for(Kind("any", bfloat16=False)), _nameless():
         exported = jax.export.export(images, platforms=platforms)(*inputs)
     _check_size(len(exported.mlir_module_serialized))
     return bytes(exported.serialize())

@@ -16,6 +16,8 @@ import jax
 
 from jaxdiff.base import devices
 from jaxdiff.base.words import amount
+from jaxdiff.nets.layers import concrete
+from jaxdiff.nets.machine import Kind
 
 # it would ask the network where it is, and complain of the answer
 LIBTPU = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-1"}
@@ -55,8 +57,8 @@ class Target:
         return topologies.get_topology_desc(platform="tpu", topology_name=self.topology, chips_per_host_bounds=bounds)
 
     @property
-    def platform(self) -> str:
-        return "tpu" if self.card is None else "cuda"
+    def kind(self) -> Kind:
+        return Kind("tpu" if self.card is None else "gpu", bfloat16=self.card is None or self.card[0] >= 8)
 
     def _described(self) -> str:
         """The card in the words of XLA's TargetConfig."""
@@ -159,11 +161,11 @@ class Room:
 
 def room(compiled: Any, chips: int, where: Target | None = None) -> Room | None:
     """In one of so many chips, or on all of this machine's CPUs, which share it; None if the compiler does not tell."""
-    memory = compiled.memory_analysis()
-    if memory is None:
+    found = compiled.memory_analysis()
+    if found is None:
         return None
-    arguments = memory.argument_size_in_bytes
-    needs = arguments + memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    arguments = found.argument_size_in_bytes
+    needs = arguments + found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     if where is not None:
         return Room(where.title, int(where.memory), arguments, needs)
     sharing = chips if jax.default_backend() == "cpu" else 1
@@ -220,4 +222,4 @@ def _bytes(array: tuple[str, str]) -> int:
 def dtype_of(system: Any) -> str:
     """What the network of a system computes in, however it is wrapped."""
     inner = getattr(system, "network", None)
-    return str(getattr(system, "dtype", "float32")) if inner is None else dtype_of(inner)
+    return concrete(getattr(system, "dtype", "float32")) if inner is None else dtype_of(inner)

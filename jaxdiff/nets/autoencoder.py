@@ -110,7 +110,7 @@ class Autoencoder(Net):
     groups: int | None = None
     epsilon: Positive = 1e-6
     remat: bool = False  # compute each block again when its gradient is wanted, rather than keep what is inside
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()

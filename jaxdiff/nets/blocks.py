@@ -21,6 +21,7 @@ from jaxdiff.nets.layers import (
     Positive,
     Rate,
     attend,
+    concrete,
     dense,
     downsample,
     silu,
@@ -69,11 +70,11 @@ class Conditioning(Net):
     noise_embedding: NoiseEmbedding | None  # None: the noise level is not used
     classes: int | None = None  # None: there are no labels
     null_label: bool = True  # `classes` is a label too
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, c_noise: Array, label: Any = None, text: Text | None = None) -> Array:
-        vector = jnp.zeros((*c_noise.shape, self.width), self.dtype)
+        vector = jnp.zeros((*c_noise.shape, self.width), concrete(self.dtype))
         if self.noise_embedding is not None:
             noise = self.noise_embedding(c_noise, self.noise_width)
             noise = silu(dense(self.width, dtype=self.dtype, name="noise_0")(noise))
@@ -104,7 +105,7 @@ class ResBlock(Net):
     dropout: Rate = 0.0
     groups: int | None = None
     epsilon: Positive = 1e-6
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, x: Array, embedding: Array | None = None) -> Array:
@@ -140,7 +141,7 @@ class Attention(Net):
     skip_scale: float = 1.0
     groups: int | None = None
     epsilon: Positive = 1e-6
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, x: Array, text: Text | None = None) -> Array:

@@ -17,7 +17,7 @@ class DiTBlock(Net):
     heads: int
     dropout: Rate = 0.0
     mlp_epsilon: Positive = 1e-6
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, x: Array, embedding: Array) -> Array:
@@ -50,7 +50,7 @@ class DiT(Net):
     own_embedding: bool = False  # each block embeds noise level and label for itself
     mlp_epsilon: Positive = 1e-6  # of the second norm of a block
     remat: bool = False  # compute each block again when its gradient is wanted, rather than keep what is inside
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()

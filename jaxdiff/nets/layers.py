@@ -3,11 +3,9 @@
 Parameters are float32. A network computes in its `dtype`; statistics of norms and softmax stay in float32.
 """
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, get_args
@@ -20,10 +18,11 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxdiff.base.checks import require
+from jaxdiff.nets import machine
 from jaxdiff.nets.winograd.convolution import convolve
 
 NoiseEmbedding = Callable[[Array, int], Array]  # (c_noise, width) -> [..., width]
-Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 silu = nn.silu
 
 # DDPM's initialisation: as wide as Glorot & Bengio 2010 have it, or zero where a block should start as nothing.
@@ -82,6 +81,11 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
     return value
 
 
+def concrete(dtype: Dtype) -> Dtype:
+    """ "auto" is bfloat16 on GPUs and TPUs that multiply in it, and float32 on others, and in a program for all."""
+    return dtype if dtype != "auto" else "bfloat16" if machine.kind().bfloat16 else "float32"
+
+
 def full(dtype: Dtype) -> Dtype:
     """What the last layers compute in: at least float32."""
     return "float64" if dtype == "float64" else "float32"
@@ -92,9 +96,9 @@ def along_channels(x: Array, vector: Array) -> Array:
     return lax.broadcast_in_dim(vector.astype(x.dtype), x.shape, (x.ndim - 1,))
 
 
-def dense(features: int, zero: bool = False, dtype: Dtype = "float32", name: str | None = None) -> nn.Dense:
+def dense(features: int, zero: bool = False, dtype: Dtype = "auto", name: str | None = None) -> nn.Dense:
     """x W + b; on an image a 1x1 convolution."""
-    return nn.Dense(features, dtype=dtype, kernel_init=zeros if zero else glorot, name=name)
+    return nn.Dense(features, dtype=concrete(dtype), kernel_init=zeros if zero else glorot, name=name)
 
 
 class Conv(Net):
@@ -104,12 +108,12 @@ class Conv(Net):
     stride: int = 1
     padding: tuple[int, int] = (1, 1)  # before and after
     zero: bool = False
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", zeros if self.zero else glorot, (3, 3, x.shape[-1], self.features), jnp.float32)
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        x, kernel = x.astype(concrete(self.dtype)), kernel.astype(concrete(self.dtype))
         y = convolve(x, kernel) if (self.stride, self.padding) == (1, (1, 1)) else self.strided(x, kernel)
         return y + along_channels(y, self.param("bias", zeros, (self.features,), jnp.float32))
 
@@ -128,7 +132,7 @@ class GroupNorm(Net):
 
     groups: int | None = None
     epsilon: Positive = 1e-6
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, x: Array, scale: Array | None = None, shift: Array | None = None) -> Array:
@@ -149,7 +153,7 @@ class GroupNorm(Net):
         b = along_channels(a, self.param("bias", zeros, (channels,), jnp.float32)) - mean * a
         if scale is not None and shift is not None:
             a, b = a * (1 + scale), b * (1 + scale) + shift
-        return (x * a[..., None, None, :] + b[..., None, None, :]).astype(self.dtype)
+        return (x * a[..., None, None, :] + b[..., None, None, :]).astype(concrete(self.dtype))
 
 
 def default_groups(channels: int) -> int:
@@ -157,10 +161,10 @@ def default_groups(channels: int) -> int:
 
 
 def layer_norm(
-    epsilon: float = 1e-6, affine: bool = True, dtype: Dtype = "float32", name: str | None = None
+    epsilon: float = 1e-6, affine: bool = True, dtype: Dtype = "auto", name: str | None = None
 ) -> nn.LayerNorm:
     """Mean 0 and deviation 1 over the channels of each token."""
-    return nn.LayerNorm(epsilon, dtype, use_bias=affine, use_scale=affine, use_fast_variance=False, name=name)
+    return nn.LayerNorm(epsilon, concrete(dtype), use_bias=affine, use_scale=affine, use_fast_variance=False, name=name)
 
 
 class Embed(Net):
@@ -169,7 +173,7 @@ class Embed(Net):
     count: int
     features: int
     deviation: float = 0.02  # of the vectors at first
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, index: Array) -> Array:
@@ -182,7 +186,7 @@ class Embed(Net):
         table = self.param(
             "embedding", nn.initializers.normal(self.deviation), (self.count, self.features), jnp.float32
         )
-        rows = jnp.take(table.astype(self.dtype), index, axis=0, mode="clip")
+        rows = jnp.take(table.astype(concrete(self.dtype)), index, axis=0, mode="clip")
         return jnp.where(legal[..., None], rows, jnp.nan)
 
 
@@ -208,20 +212,7 @@ def _fused(q: Array, k: Array, mask: Array | None) -> bool:
     """Whether cuDNN's attention, which keeps no weights (and has no jvp), can do it, on a machine that has it."""
     even = q.shape[1] % 2 == k.shape[1] % 2 == 0
     fits = q.dtype.itemsize == 2 and q.shape[-1] in range(8, 129, 8) and (mask is None or even)
-    return fits and (_compiled_for.get() or jax.default_backend()) in ("gpu", "cuda")
-
-
-_compiled_for: ContextVar[str | None] = ContextVar("compiled for", default=None)
-
-
-@contextlib.contextmanager
-def compiled_for(platform: str) -> Iterator[None]:
-    """What is traced within is compiled for "tpu" or "cuda", whatever this machine is; or for "any" machine."""
-    before = _compiled_for.set(platform)
-    try:
-        yield
-    finally:
-        _compiled_for.reset(before)
+    return fits and machine.kind() == machine.Kind("gpu", bfloat16=True)
 
 
 # --- half and double size; taps are those of the filter, such as (1, 1) or (1, 3, 3, 1) ------------------------------

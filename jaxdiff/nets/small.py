@@ -17,7 +17,7 @@ class MLP(Net):
     widths: tuple[int, ...] = (512, 512, 512)
     noise_embedding: NoiseEmbedding | None = Positional()
     classes: int | None = None  # it takes a label, one of 0 .. classes - 1, or `classes`, which stands for none
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,7 +43,7 @@ class SmallUNet(Net):
     widths: tuple[int, ...] = (32, 64, 128)  # channels of each level, of the bottleneck last
     noise_embedding: NoiseEmbedding | None = Positional()
     classes: int | None = None  # it takes a label, one of 0 .. classes - 1, or `classes`, which stands for none
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()

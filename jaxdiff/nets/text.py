@@ -87,7 +87,7 @@ class TransformerBlock(Net):
 
     heads: int
     dropout: Rate = 0.0
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, x: Array, mask: Array) -> Array:
@@ -111,7 +111,7 @@ class TextEncoder(Net):
     depth: int = 2
     heads: int = 4
     dropout: Rate = 0.0
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()

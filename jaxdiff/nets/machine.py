@@ -1,0 +1,42 @@
+"""The kind of machine that a network is compiled for, which may not be the one it is compiled on."""
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import jax
+
+
+class Kind(NamedTuple):
+    """A kind of machine, as far as programs for it differ."""
+
+    platform: str  # "cpu", "gpu" or "tpu"; "any" in a program for all
+    bfloat16: bool  # whether it is made to multiply in it
+
+
+_elsewhere: ContextVar[Kind | None] = ContextVar("elsewhere", default=None)
+
+
+def kind() -> Kind:
+    """Of the machine that what is being traced is for: this one, unless `compiled_for` says otherwise."""
+    return _elsewhere.get() or _here()
+
+
+@functools.cache
+def _here() -> Kind:
+    device = jax.local_devices()[0]
+    capability = str(getattr(device, "compute_capability", ""))  # of NVIDIA's, such as 7.5 of a T4
+    return Kind(device.platform, device.platform != "cpu" and not re.match(r"[1-7]\.", capability))
+
+
+@contextlib.contextmanager
+def compiled_for(kind: Kind) -> Iterator[None]:
+    """What is traced within is for that machine. (`jit` keeps traces: of other shapes, or in another process.)"""
+    before = _elsewhere.set(kind)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(before)
