@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
+from jaxdiff.base import notebook
 from jaxdiff.base.checks import require
 from jaxdiff.base.tree import did_you_mean
 from jaxdiff.core import sampling
@@ -258,9 +260,21 @@ class Model:
             model = edit.transform(model, self.system.process)
         return model if edit.exact else self.system.cut_off(model, threshold), condition
 
-    def sample(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        """All images in one array. Otherwise as `batches`."""
-        return np.concatenate([images for _, images in self.batches(*args, **kwargs)])
+    def sample(
+        self, indices: int | Sequence[int] = 16, *args: Any, progress: bool | None = None, **kwargs: Any
+    ) -> np.ndarray:
+        """All images in one array, otherwise as `batches`; `progress` is a bar, as there is one in notebooks."""
+        shown = notebook.is_here() if progress is None else progress
+        with tqdm(total=len(checked_indices(indices)), unit=" images", leave=False, disable=not shown) as bar:
+            begun = 0
+
+            def seen(at: Progress) -> None:
+                nonlocal begun
+                bar.update(begun + len(at.indices) * at.step // at.steps - bar.n)
+                begun += len(at.indices) * (at.step == at.steps)
+
+            watched: dict[str, Any] = {"callback": seen, "every": 1} if shown else {}
+            return np.concatenate([images for _, images in self.batches(indices, *args, **(watched | kwargs))])
 
 
 def _letters(name: str) -> str:

@@ -4,19 +4,15 @@ import contextlib
 import io
 import math
 import os
-import sys
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxdiff.base import files, pictures
 from jaxdiff.base.console import warn
-from jaxdiff.base.text import shown
-from jaxdiff.base.words import speed
+from jaxdiff.training.screen import Screen, say, screen
 
 COLUMNS = ("step", "epoch", "loss", "gradient_norm", "learning_rate", "skipped", "images_per_second")
 
@@ -34,18 +30,16 @@ class Logbook:
         files.write(folder / "metrics.csv", "".join(map(_line, kept)))
         self._file = open(folder / "metrics.csv", "a", encoding="utf-8")  # noqa: SIM115
         self._events = Events(folder / "events", start + 1)
-        self._terminal = sys.stderr.isatty() and not quiet
-        self._start, self._step, self._steps = start, start, steps
-        self._bar = tqdm(disable=True)  # until it begins
+        self._start, self._steps = start, steps
+        self._screen = Screen(start, steps)  # until it begins
 
     def begin(self) -> None:
         """From here on time is counted: what comes before, compiling above all, comes once."""
-        self._began, hidden = time.monotonic(), not self._terminal
-        self._bar = tqdm(total=self._steps, initial=self._start, unit="step", disable=hidden, dynamic_ncols=True)
+        if not self._quiet:
+            self._screen = screen(self._start, self._steps)
 
     def advance(self, step: int) -> None:
-        self._bar.update(step - self._step)
-        self._step = step
+        self._screen.advance(step)
 
     def write(self, row: dict[str, float]) -> None:
         """One row of metrics."""
@@ -55,23 +49,11 @@ class Logbook:
         self._events.scalars(int(row["step"]), {name: row[name] for name in COLUMNS[2:] if math.isfinite(row[name])})
         if self._wandb is not None:
             self._wandb.log({name: row[name] for name in COLUMNS[1:]}, step=int(row["step"]))
-        rate = f"lr {row['learning_rate']:.2g}, " if math.isfinite(row["learning_rate"]) else ""
-        shown = f"loss {row['loss']:.4g}, {rate}{speed(row['images_per_second'])}"
-        if self._terminal:
-            self._bar.set_postfix_str(shown)
-        else:
-            self.say(f"step {int(row['step'])}/{self._steps}, epoch {row['epoch']:.2f}, {shown}, {self._left()} left")
-
-    def _left(self) -> str:
-        share = (time.monotonic() - self._began) / max(self._step - self._start, 1)
-        seconds = int(share * (self._steps - self._step))
-        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        self._screen.write(row)
 
     def say(self, text: str) -> None:
-        """A line that does not disturb the bar."""
         if not self._quiet:
-            tqdm.write(shown(text), file=sys.stderr)
-            sys.stderr.flush()
+            say(text)
 
     def picture(self, step: int, picture: np.ndarray) -> Path:
         """Samples at a step, and the loss so far beside them in loss.png."""
@@ -82,6 +64,7 @@ class Logbook:
         if self._wandb is not None:
             self._wandb.log({"samples": self._wandb.Image(picture)}, step=step)
         self.plot()
+        self._screen.show(path, self.folder / "loss.png")
         return path
 
     def plot(self) -> None:
@@ -109,7 +92,7 @@ class Logbook:
 
     def close(self) -> None:
         with contextlib.ExitStack() as closing:  # all of them, whichever fails
-            for each in (self._bar, self._file, self._events):
+            for each in (self._screen, self._file, self._events):
                 closing.callback(each.close)
             if self._wandb is not None:
                 closing.callback(self._wandb.finish)

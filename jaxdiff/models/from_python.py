@@ -1,0 +1,59 @@
+"""What train.py does, from Python: in a notebook with its loss, samples and progress below the cell."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from PIL import Image
+
+from jaxdiff.base import code as users
+from jaxdiff.base import environment, pictures
+from jaxdiff.base.console import say
+from jaxdiff.base.overrides import overrides
+from jaxdiff.models.classification import Classification
+from jaxdiff.models.config import Config
+from jaxdiff.models.diffusion import Diffusion
+from jaxdiff.models.experiment import Experiment
+from jaxdiff.models.loading import load, load_classifier
+from jaxdiff.models.model import Classifier, Model
+
+
+def train(
+    config: Config | str | Path,
+    workdir: str | Path | None = None,
+    *changes: str,
+    restart: bool = False,
+    accept_data: bool = False,
+    code: Sequence[ModuleType] = (),
+) -> Model | Classifier | None:
+    """Trains to the end, or until it is interrupted; the model, or the classifier, that it is then.
+
+        model = jaxdiff.train("mnist", "runs/mine", "training.steps=2000", "batch_size=32")
+
+    As `python train.py --config mnist --workdir runs/mine training.steps=2000 batch_size=32`: the same call again
+    resumes. `config` is a file, the name of a shipped one, or a Config, which needs a workdir.
+    """
+    _prepare()
+    if isinstance(config, Config):
+        if workdir is None:
+            raise ValueError('a Config has no name: give the run a folder, such as jaxdiff.train(config, "runs/mine")')
+        named = config
+    else:
+        named, workdir = users.load(config), workdir or Path("runs") / Path(config).stem
+    experiment = Experiment(overrides(named, changes), Path(workdir), code, accept_data)
+    stopped = experiment.train(restart)
+    if stopped:
+        say(f"stopped by {stopped}, and saved: the same call resumes")
+    kind = type(experiment.config.system)
+    return _LOADED[kind](workdir, code=code) if kind in _LOADED else None
+
+
+_LOADED: dict[type, Any] = {Diffusion: load, Classification: load_classifier}
+_prepare = functools.cache(environment.prepare)
+
+
+def show(images: Any, texts: Sequence[str] | None = None) -> Image.Image:
+    """Images, floats in [-1, 1] or uint8, as one picture; texts in turn, as labels take turns, make a row each."""
+    return Image.fromarray(pictures.laid_out(images, None if texts is None else list(texts)).squeeze())
