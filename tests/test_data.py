@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from jaxdiff.base import files
-from jaxdiff.data import Arrays, Batches, Digits, Examples, Folder, Source, Tfds, cache, folder, records
+from jaxdiff.data import Arrays, Batches, Digits, Examples, Folder, Hub, Source, Tfds, cache, folder, records
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("JAXDIFF_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -606,7 +606,7 @@ def test_bad_values_are_refused(call, says, tmp_path, monkeypatch):
         call()
 
 
-@pytest.mark.parametrize("source", [Digits(), Tfds("mnist"), Folder("a"), Arrays("a.npy")])
+@pytest.mark.parametrize("source", [Digits(), Tfds("mnist"), Hub("a/b"), Folder("a"), Arrays("a.npy")])
 def test_sources_are_values(source):
     assert isinstance(source, Source)
     assert hash(source) == hash(type(source)(**vars(source)))
@@ -751,7 +751,7 @@ def test_shared_mnist(monkeypatch):
 LEAN = """
 import sys
 import jaxdiff.data
-assert not {"jax", "grain", "tensorflow_datasets"} & set(sys.modules), "slow to import"
+assert not {"jax", "grain", "tensorflow_datasets", "datasets"} & set(sys.modules), "slow to import"
 assert jaxdiff.data.Tfds("of_many_sizes", size=8).open().images.shape == (3, 8, 8, 3)
 batches = jaxdiff.data.Batches({"image": jaxdiff.data.Digits().open().images}, 8)
 assert len(list(batches.ahead(0, 5))) == 5

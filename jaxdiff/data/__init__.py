@@ -5,6 +5,7 @@ from jaxdiff.data.batches import Batches
 from jaxdiff.data.digits import Digits
 from jaxdiff.data.examples import Examples, Source
 from jaxdiff.data.folder import Folder
+from jaxdiff.data.hub import Hub
 from jaxdiff.data.tfds import Tfds
 
-__all__ = ["Arrays", "Batches", "Digits", "Examples", "Folder", "Source", "Tfds"]
+__all__ = ["Arrays", "Batches", "Digits", "Examples", "Folder", "Hub", "Source", "Tfds"]

@@ -1,6 +1,6 @@
 """What a source gives, and what a source is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Literal, Protocol, runtime_checkable
@@ -55,6 +55,24 @@ class Source(Protocol):
 def opened(source: Source | Callable[[], Examples]) -> Examples:
     """The examples of a source, or of a function."""
     return source() if isinstance(source, FunctionType) else source.open()  # type: ignore[union-attr]
+
+
+def check_images(size: int | tuple[int, int] | None, channels: int | None) -> None:
+    """Refuses what images cannot be made to be; None: as they are."""
+    if size is not None:
+        height_and_width(size)
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels must be 1 (gray), 3 (colour) or None, got {channels!r}")
+
+
+def chosen(names: Sequence[str], *usual: str) -> str | None:
+    """The first usual one of these names, or the only one, or None."""
+    return next((name for name in usual if name in names), names[0] if len(names) == 1 else None)
+
+
+def no_split(name: str, known: Iterable[str], split: str, why: str) -> ValueError:
+    """What to raise if a data set has no such part."""
+    return ValueError(f"{name} has {', '.join(known)}, and parts of these, not {split!r}: {why}")
 
 
 def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 from zipfile import ZipFile
@@ -19,8 +19,9 @@ from jaxdiff.base.words import plural
 from jaxdiff.data.archives import LARGEST, content
 from jaxdiff.data.cache import stored
 from jaxdiff.data.examples import Cache, Examples, height_and_width
-from jaxdiff.data.images import decode, extensions, fit
-from jaxdiff.data.records import Loaded
+from jaxdiff.data.images import extensions
+from jaxdiff.data.labels import by_name, numbered
+from jaxdiff.data.records import Loaded, loaded
 
 _TABLES = ("labels.csv", "captions.csv", "metadata.csv")
 _COLUMNS = {"file_name": "file", "filename": "file", "image": "file", "text": "caption", "class": "label"}
@@ -192,8 +193,7 @@ def _listed(place: _Place, labels: str, path: str) -> _Listed:
     if outside:
         raise ValueError(f'{path} has images outside of the folders that name classes, {outside[0]}: labels="none"?')
     folders = [name.split("/")[0] for name in names]
-    classes = tuple(sorted(set(folders)))
-    return _Listed(names, _numbered(folders, classes), classes)
+    return _Listed(names, *by_name(folders))
 
 
 def _check_one_split(names: Sequence[str], path: str) -> None:
@@ -213,11 +213,6 @@ def _check_one_split(names: Sequence[str], path: str) -> None:
         path, folders = f"{path}/{found[0]}", [each[1:] for each in folders]
 
 
-def _numbered(values: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    number = {name: i for i, name in enumerate(classes)}
-    return np.array([number[value] for value in values], np.int32)
-
-
 def _rows(read: Callable[[], bytes], listed: Sequence[str], path: str) -> _Listed:
     """What the .csv file at `path` says of these files."""
     columns = _columns(read, path)
@@ -234,13 +229,7 @@ def _rows(read: Callable[[], bytes], listed: Sequence[str], path: str) -> _Liste
     labels = [label.strip() for label in columns["label"]]
     if "" in labels:
         raise ValueError(f"{path} gives no label to {names[labels.index('')]!r}: needs one in each row")
-    if all(label.isdecimal() for label in labels):
-        largest = max(map(int, labels))
-        if largest >= 2**16:
-            raise ValueError(f"{path} has a label {largest}: a label must be below 65536, or a name")
-        return _Listed(names, np.array(labels, np.int32), tuple(map(str, range(largest + 1))), captions)
-    classes = tuple(sorted(set(labels)))
-    return _Listed(names, _numbered(labels, classes), classes, captions)
+    return _Listed(names, *numbered(labels, path), captions)
 
 
 def _columns(read: Callable[[], bytes], path: str) -> dict[str, list[str]]:
@@ -298,8 +287,5 @@ class _Files:
         return [self._image(self.names[number]) for number in numbers], None
 
     def _image(self, name: str) -> Loaded:
-        height, width, channels = self.shape[1:]
-        try:
-            return fit(decode(self.place.read(name), channels, (height, width)), height, width)
-        except (OSError, ValueError) as error:
-            return ValueError(str(error))
+        _, height, width, channels = self.shape
+        return loaded(partial(self.place.read, name), channels, (height, width))

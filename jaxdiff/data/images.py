@@ -40,26 +40,42 @@ def decode(data: bytes, channels: int = 3, size: tuple[int, int] | None = None) 
     is decoded at a fraction of its size, still at least twice that.
     """
     _check_channels(channels)
+    with _opened(data) as image:
+        stored = math.prod(image.size)
+        if size is not None:
+            image.draft(None, (2 * max(size), 2 * max(size)))  # stored on its side, perhaps
+        with _ROOM.of(math.prod(image.size) + stored // 4):
+            turn = _UPRIGHT.get(_orientation(image))
+            converted = _converted(image, channels)
+            pixels = np.array(converted if turn is None else converted.transpose(turn))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def shape_of(data: bytes) -> tuple[int, int, int]:
+    """What `decode` would give of a file's bytes: height, width, and 1 if it is gray or 3. Only its head is read."""
+    with _opened(data) as image:
+        width, height = image.size
+        on_its_side = _orientation(image) >= 5
+        gray = image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;")
+    return (width, height, 1 if gray else 3) if on_its_side else (height, width, 1 if gray else 3)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The image, not yet decoded; whatever is wrong with it, now or later, is a ValueError."""
     if not data:
         raise ValueError("the file is empty")
     try:
         with Image.open(BytesIO(data), formats=_formats()) as image:
-            stored = math.prod(image.size)
-            if stored > (Image.MAX_IMAGE_PIXELS or math.inf):
+            if math.prod(image.size) > (Image.MAX_IMAGE_PIXELS or math.inf):
                 raise Image.DecompressionBombError
-            if size is not None:
-                image.draft(None, (2 * max(size), 2 * max(size)))  # stored on its side, perhaps
-            with _ROOM.of(math.prod(image.size) + stored // 4):
-                turn = _UPRIGHT.get(_orientation(image))
-                converted = _converted(image, channels)
-                pixels = np.array(converted if turn is None else converted.transpose(turn))
+            yield image
     except UnidentifiedImageError:
         raise ValueError("not an image of a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS} pixels: see PIL.Image.MAX_IMAGE_PIXELS") from None
     except Exception as error:  # a damaged file leads Pillow to errors of many classes
         raise ValueError(f"{error or type(error).__name__}") from None
-    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 class _Room:

@@ -1,7 +1,7 @@
 """Images that have to be decoded, by several threads: Pillow lets others run while it works."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -10,8 +10,18 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from jaxdiff.data.ahead import ahead
+from jaxdiff.data.images import decode, fit
 
 Loaded = np.ndarray | ValueError  # an image, or why there is none
+
+
+def loaded(read: Callable[[], bytes], channels: int, size: tuple[int, int] | None) -> Loaded:
+    """The image in a file, which `read` gives, cut to `size` (height, width), if any."""
+    try:
+        image = decode(read(), channels, size)
+        return image if size is None else fit(image, *size)
+    except (OSError, ValueError) as error:
+        return ValueError(str(error))
 
 
 class Records(Protocol):

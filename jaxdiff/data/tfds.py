@@ -6,15 +6,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxdiff.base.text import first_line
 from jaxdiff.data.cache import stored
-from jaxdiff.data.examples import Cache, Examples, height_and_width
-from jaxdiff.data.images import decode, fit
-from jaxdiff.data.records import Loaded
+from jaxdiff.data.examples import Cache, Examples, check_images, chosen, height_and_width, no_split
+from jaxdiff.data.records import Loaded, loaded
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,7 @@ class Tfds:
     def __post_init__(self) -> None:
         if not self.name or not isinstance(self.name, str):
             raise ValueError(f'name must be that of a data set, such as "mnist", got {self.name!r}')
-        if self.size is not None:
-            height_and_width(self.size)
-        if self.channels not in (None, 1, 3):
-            raise ValueError(f"channels must be 1 (gray), 3 (colour) or None, got {self.channels!r}")
+        check_images(self.size, self.channels)
 
     def open(self, cache: Cache = "auto") -> Examples:
         image, label, classes, shape = self._features()
@@ -59,8 +57,7 @@ class Tfds:
         labels = [name for name, one in features.items() if isinstance(one, tfds.features.ClassLabel)]
         if not images:
             raise ValueError(f"{self.name} is not a data set of images: it has {', '.join(features)}")
-        image = "image" if "image" in images else images[0]
-        label = "label" if "label" in labels else labels[0] if len(labels) == 1 else None
+        image, label = chosen(images, "image") or images[0], chosen(labels, "label")
         classes = () if label is None else tuple(features[label].names)
         return image, label, classes, self._shape(*features[image].shape)
 
@@ -98,7 +95,7 @@ def _builder(name: str) -> Any:
         hint = f", did you mean {' or '.join(near)}?" if near else ": see https://www.tensorflow.org/datasets/catalog"
         raise ValueError(f"neither TensorFlow Datasets nor {place} has {name}{hint}") from None
     except Exception as error:  # a config or a version that is not there; TFDS has no one class for these
-        raise ValueError(f"TensorFlow Datasets cannot open {name}: {_line(error)}") from None
+        raise ValueError(f"TensorFlow Datasets cannot open {name}: {first_line(error)}") from None
 
 
 def _prepare(name: str, place: os.PathLike[str]) -> None:
@@ -121,8 +118,7 @@ def _data_source(builder: Any, split: str, image: str) -> Any:
     try:
         source = builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
     except (ValueError, AssertionError) as error:
-        known = ", ".join(builder.info.splits)
-        raise ValueError(f"{builder.name} has {known}, and parts of these, not {split!r}: {_line(error)}") from None
+        raise no_split(builder.name, builder.info.splits, split, first_line(error)) from None
     if len(source) == 0:
         raise ValueError(f"{builder.name} has no examples in {split!r}")
     return source
@@ -132,10 +128,6 @@ def _is_image(feature: Any) -> bool:
     import tensorflow_datasets as tfds
 
     return isinstance(feature, tfds.features.Image) and feature.np_dtype in (np.uint8, np.uint16)  # floats are packed
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,11 +157,5 @@ class _Records:
     def load(self, numbers: Sequence[int]) -> tuple[list[Loaded], np.ndarray | None]:
         records = self.source.__getitems__(list(numbers))
         labels = None if self.label is None else np.array([record[self.label] for record in records], np.int32)
-        return [self._image(record[self.image]) for record in records], labels
-
-    def _image(self, data: bytes) -> Loaded:
-        height, width, channels = self.shape[1:]
-        try:
-            return fit(decode(data, channels, (height, width)), height, width)
-        except ValueError as error:
-            return error
+        _, height, width, channels = self.shape
+        return [loaded(partial(bytes, record[self.image]), channels, (height, width)) for record in records], labels
