@@ -132,7 +132,7 @@ def _prepared(name: str, config: str | None, revision: str | None) -> Any:
             builder.download_and_prepare()
         except Exception as error:  # of many classes
             raise ValueError(_why(error, name, config, revision)) from None
-        return builder if revision is None else _revised(builder, name, revision)
+        return _revised(builder, name, revision)
 
 
 @contextlib.contextmanager
@@ -194,18 +194,20 @@ def _why(error: Exception, name: str, config: str | None, revision: str | None) 
     return f"{name} cannot be opened: {first_line(error.__cause__ or error)}"
 
 
-def _revised(builder: Any, name: str, revision: str) -> Any:
+def _revised(builder: Any, name: str, revision: str | None) -> Any:
     """That of the revision: from its cache the library takes what was put there last, whichever is asked for."""
     from datasets.packaged_modules.cache.cache import Cache
 
-    commit = _commit(name, revision)
+    commit = _commit(name, revision or "main")
     if not isinstance(builder, Cache) or builder.hash == commit:
         return builder
     about = {"repo_id": name, "dataset_name": builder.dataset_name, "config_name": builder.config.name}
     older = Cache(**about, version=str(builder.config.version), hash=commit)
-    if not Path(older.cache_dir).is_dir():
-        raise ValueError(f"revision {revision} of {name} is not in the cache of datasets, and cannot be downloaded")
-    return older
+    if Path(older.cache_dir).is_dir():
+        return older
+    if revision is None:
+        return builder
+    raise ValueError(f"revision {revision} of {name} is not in the cache of datasets, and cannot be downloaded")
 
 
 def _commit(name: str, revision: str) -> str:
@@ -243,10 +245,10 @@ def _encoded(rows: Any, image: str) -> Any:
 
 
 def _content(file: Mapping[str, Any] | None) -> bytes:
-    data, path = (None, None) if file is None else (file["bytes"], file["path"])
-    if data is None and path is None:
+    if file is None or (file["bytes"] is None and file["path"] is None):
         raise ValueError("there is none")
-    return files.read(Path(path), LARGEST) if data is None else data
+    data: bytes | None = file["bytes"]
+    return files.read(Path(file["path"]), LARGEST) if data is None else data
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,7 +299,7 @@ class _Files:
         return found
 
     def digest(self) -> str:
-        """Of the sizes of all files and the content of some: the same wherever they are, and for a revision like it."""
+        """Of the sizes of all files and the content of some: the same on any machine, and of a revision with these."""
         import pyarrow.compute as pc
 
         table, hashed = self.rows.with_format("arrow"), hashlib.sha256()
@@ -305,9 +307,8 @@ class _Files:
             column = table[first : first + 2**14][self.image]
             sizes = pc.binary_length(pc.struct_field(column, "bytes")).to_pylist()
             paths = pc.struct_field(column, "path").to_pylist()
-            hashed.update(
-                repr([_size(path) if n is None else n for n, path in zip(sizes, paths, strict=True)]).encode()
-            )
+            known = [_size(path) if size is None else size for size, path in zip(sizes, paths, strict=True)]
+            hashed.update(repr(known).encode())
         for file in self._some():
             with contextlib.suppress(OSError, ValueError):
                 hashed.update(_content(file))
