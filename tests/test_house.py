@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("base", "data", "nets", "core", "interop", "training", "models", "cli")  # from the ground up
-OPTIONAL = {"datasets", "huggingface_hub", "pyarrow"}  # the extra `hub`: asked for within functions
+# the extra `hub`, and what a notebook has: asked for within functions
+OPTIONAL = {"datasets", "huggingface_hub", "pyarrow", "IPython"}
 PACKAGES = {"PIL": "pillow", "tensorflow_datasets": "tensorflow-datasets", "orbax": "orbax-checkpoint"}
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
