@@ -21,9 +21,15 @@ class Contender:
         self._process = ProcessPoolExecutor(1, get_context("spawn"), _start, (prepare,))
         self.best: dict[str, float] = {}
 
-    def ask(self, case: str) -> Any:
-        """What a case returns; None if this contender has no such case."""
-        return self._process.submit(_call, case).result()
+    def ask(self, case: str, seconds: float | None = None) -> Any:
+        """What a case returns, or a TimeoutError after so many seconds; None if this contender has no such case."""
+        return self._process.submit(_call, case).result(seconds)
+
+    def kill(self) -> None:
+        """Ends the process, whatever it is at; what it held on the card is free again."""
+        for process in list((self._process._processes or {}).values()):  # as `kill_workers` of Python 3.14 does it
+            process.kill()
+        self._process.shutdown(cancel_futures=True)
 
     def seconds(self, case: str) -> float:
         return self._process.submit(_seconds, case).result()
@@ -47,6 +53,19 @@ def _seconds(case: str) -> float:
     return time.perf_counter() - begin
 
 
+def told(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a call returns, or {"error": what it raised, in one line}: not every exception comes through to another."""
+    try:
+        return call()
+    except Exception as error:
+        return {"error": in_one_line(error)}
+
+
+def in_one_line(error: Exception) -> str:
+    line = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {line[:200]}".removesuffix(": ")
+
+
 def prepare_torch() -> None:
     """All cores, and freed memory kept as `keep_memory` does it, without importing jax."""
     import torch
@@ -56,18 +75,19 @@ def prepare_torch() -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
-def ddpm_cifar10() -> Any:
+def ddpm_cifar10(**changes: Any) -> Any:
     """DDPM's UNet for CIFAR-10 as diffusers has it: 35,746,307 parameters."""
     from diffusers import UNet2DModel
 
-    return UNet2DModel(
-        sample_size=32,
-        block_out_channels=(128, 256, 256, 256),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        downsample_padding=0,
-        flip_sin_to_cos=False,
-        freq_shift=1,
-        attention_head_dim=None,
-        norm_eps=1e-6,
-    )
+    settings = {
+        "sample_size": 32,
+        "block_out_channels": (128, 256, 256, 256),
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        "downsample_padding": 0,
+        "flip_sin_to_cos": False,
+        "freq_shift": 1,
+        "attention_head_dim": None,
+        "norm_eps": 1e-6,
+    }
+    return UNet2DModel(**(settings | changes))

@@ -72,7 +72,7 @@ def ours(batch: int, mapped: bool = True, dtype: Any = "float32", remat: bool = 
 
 def flops(jaxpr: Any) -> int:
     """Twice the multiplications of convolutions and matrix products."""
-    from jax.extend.core import jaxprs_in_params
+    from jax.extend.core import ClosedJaxpr, Jaxpr
 
     total = 0
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
@@ -82,7 +82,9 @@ def flops(jaxpr: Any) -> int:
             total += 2 * equation.outvars[0].aval.size * math.prod(inputs[0].shape[i] for i in contracted)
         elif name in ("conv_general_dilated", "convolution_3x3"):  # kernels [height, width, in, out]
             total += 2 * equation.outvars[0].aval.size * math.prod(inputs[1].shape[:3])
-        total += sum(map(flops, jaxprs_in_params(equation.params)))
+        for part in equation.params.values():  # of which some are programs, or several: branches
+            several = part if isinstance(part, tuple) else (part,)
+            total += sum(flops(each) for each in several if isinstance(each, ClosedJaxpr | Jaxpr))
     return total
 
 
