@@ -151,7 +151,7 @@ def stages(desk: Desk, ours: Callable[[], Cases], toy: bool, batch: int, out: Pa
 
 def trained(desk: Desk, toy: bool, batch: int, out: Path, seconds: float) -> Found:
     desk.clear()  # train.py needs the card
-    return train_and_draw(toy, batch, out / "accelerator.png", min(seconds, 80) if toy else seconds)
+    return train_and_draw(toy, batch, out / "accelerator.png", min(seconds, 50) if toy else seconds)
 
 
 def measure(minutes: float | None, toy: bool, batch: int | None, out: Path) -> Report:

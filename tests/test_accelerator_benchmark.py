@@ -93,8 +93,8 @@ def test_all_that_is_found_is_in_the_json(here, commands, tmp_path, monkeypatch,
     assert 0 < rows["bfloat16 is float32"]["number"] < rows["bfloat16 is float32"]["limit"] == 2e-2
     assert all(rows[name]["images_per_second"] > 0 for name in (STEP, EVALUATION))
     assert rows[STEP]["flops_an_image"] == 3 * rows[EVALUATION]["flops_an_image"]
-    if "xla_flops_a_call" in rows[STEP]:  # which also counts what is no product
-        assert rows[STEP]["xla_flops_a_call"] == pytest.approx(8 * rows[STEP]["flops_an_image"], rel=0.5)
+    counted = rows[STEP]["xla_flops_a_call"] / (8 * rows[STEP]["flops_an_image"])
+    assert 0.9 < counted < 3  # XLA also counts what is no product, the older ones more of it
     there = "measured" if find_spec("diffusers") and find_spec("torch") else "absent"
     assert [rows[name]["result"] for name in compared] == [there] * 4
     assert rows["cifar10, trained"]["losses"] == [0.9, 0.5]
