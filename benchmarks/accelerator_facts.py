@@ -29,7 +29,8 @@ from jaxdiff.models import Diffusion, Labels
 from jaxdiff.models.export import export
 from jaxdiff.models.model import Model
 from jaxdiff.nets import MLP, DiT, UNet
-from jaxdiff.nets.layers import attend, for_any_machine
+from jaxdiff.nets.layers import attend
+from jaxdiff.nets.machine import Kind, compiled_for
 from jaxdiff.training import Training
 from jaxdiff.training.placing import Placing, Trainer
 from jaxdiff.training.state import State
@@ -97,7 +98,7 @@ def _rounding(net: Any) -> float:
     params = filled(jax.eval_shape(net.init, jax.random.key(0), x[0], noise[0]))
     short = jax.jit(jax.vmap(net.clone(dtype="bfloat16").apply, (None, 0, 0)))(params, x, noise)
     with jax.default_matmul_precision("highest"):
-        exact = jax.jit(jax.vmap(net.apply, (None, 0, 0)))(params, x, noise)
+        exact = jax.jit(jax.vmap(net.clone(dtype="float32").apply, (None, 0, 0)))(params, x, noise)
     return relative(short, exact)
 
 
@@ -115,7 +116,7 @@ def fused_is_plain() -> Found:
     fused = jax.jit(both).lower(q, k, v).compile()
     if "fmha" not in (fused.as_text() or ""):
         raise RuntimeError("the compiled program has no fused attention in it")
-    with for_any_machine():
+    with compiled_for(Kind("any", bfloat16=False)):
         plain = jax.jit(lambda *inputs: both(*inputs))(q, k, v)
     errors = [relative(a, b) for a, b in zip(fused(q, k, v), plain, strict=True)]
     return fact(np.max(errors), 2e-2, "of the output or a gradient")
@@ -124,6 +125,7 @@ def fused_is_plain() -> Found:
 def model(toy: bool) -> Model:
     """A small one with labels and a stochastic sampler; a UNet, but for the toy, where it would compile for long."""
     network = MLP((64,), classes=10) if toy else UNet(channels=64, multipliers=(1, 2), blocks=1, classes=10)
+    network = network.clone(dtype="float32")  # what is compared differs by rounding only
     manner: Any = {"sampler": DPMpp2M(eta=0.5), "grid": LogSNR(), "steps": 5, "condition": Labels(10, drop=0.1)}
     system, shape = Diffusion(network, VP(), predictions.velocity, c_noise=c_noise.time, **manner), (16, 16, 3)
     return Model(system, filled(jax.eval_shape(lambda: system.start(jax.random.key(0), shape))), shape)

@@ -127,11 +127,11 @@ def flops(system: Any, shape: tuple[int, ...]) -> int:
     import jax.numpy as jnp
     import train_step
 
-    from jaxdiff.nets.layers import for_any_machine
+    from jaxdiff.nets.machine import Kind, compiled_for
 
     condition = () if system.condition is None else (system.condition.null,)
     params = jax.eval_shape(lambda key: system.start(key, shape), jax.random.key(0))
-    with for_any_machine():
+    with compiled_for(Kind("any", bfloat16=False)):
         inputs = jnp.zeros(shape), jnp.zeros(()), *condition
         return train_step.flops(jax.make_jaxpr(system.net.clone(dtype="float32").apply)({"params": params}, *inputs))
 
