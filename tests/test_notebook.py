@@ -4,20 +4,23 @@ import contextlib
 import os
 import threading
 import time
+import warnings
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
-from nbclient import NotebookClient
-from nbclient.exceptions import DeadKernelError
 from PIL import Image
 
 import jaxdiff
 from jaxdiff.models import Diffusion
 
+with warnings.catch_warnings(action="ignore"):  # of Jupyter itself
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import DeadKernelError
+
 pytestmark = [
-    pytest.mark.filterwarnings("ignore"),  # of Jupyter itself
+    pytest.mark.filterwarnings("ignore"),
     pytest.mark.skipif(os.name == "nt", reason="kills a process"),
 ]
 ROOT = Path(__file__).parent.parent
