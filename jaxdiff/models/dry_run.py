@@ -32,7 +32,7 @@ def dry_run(experiment: Experiment, where: Target | None = None) -> Iterator[str
     state = experiment.state_shapes
     yield f"parameters  {parameters(state.params):,}; a checkpoint takes {amount(bytes_of(state), 'B')}"
     yield f"devices     {experiment.trainer}" + (f" of {where.title}, which are not here" if where else "")
-    flops = _flops(experiment)
+    flops = step_flops(experiment)
     yield f"a step      {amount(flops, 'FLOP')} for a batch of {config.batch_size}"
     passes = config.training.steps * config.batch_size / len(images)
     epochs = f"{passes:,.0f} epochs" if passes >= 100 else f"{passes:.3g} epochs"
@@ -56,7 +56,7 @@ def _elsewhere(experiment: Experiment, where: Target, flops: float) -> Iterator[
     yield _conclusion(experiment, compiled, where)
 
 
-def _flops(experiment: Experiment) -> float:
+def step_flops(experiment: Experiment) -> float:
     """Of one step, convolutions as written and not in fewer multiplications; nothing is compiled."""
     training = replace(experiment.config.training, placing="jit", steps_per_call=1, accumulate=1)
     on_one = Experiment(replace(experiment.config, training=training), experiment.folder, experiment.code)
