@@ -67,4 +67,5 @@ def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_cpu_enable_async_dispatch", False)  # as the commands have it; else programs wait for each other
 gc.set_threshold(200_000, 20, 50)  # tracing makes many objects: collected as often as usual, they cost a tenth of all

@@ -48,6 +48,14 @@ def cpus(count=1, memory=1e9, bandwidth=1e9):
 # --- what a program says --------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Program:
+    text: str
+
+    def as_text(self):
+        return self.text
+
+
 def compiled(function, *arguments):
     return jax.jit(function).lower(*arguments).compile()
 
@@ -64,7 +72,7 @@ def compiled(function, *arguments):
 )
 def test_bytes_of_a_program_without_an_analysis_are_counted_in_it(function, squares):
     square = jnp.ones((256, 256))
-    counted = target._counted(compiled(function, square, square).as_text())
+    counted = target.bytes_moved(compiled(function, square, square))
     assert counted == squares * SQUARE
 
 
@@ -75,11 +83,16 @@ def test_bytes_of_a_program_without_an_analysis_are_counted_in_it(function, squa
         ('  ROOT a.1 = (f32[8]{0}, u8[4]{0:T(256)}) custom-call(%p, %p), custom_call_target="x"', 32 + 4 + 2 * 64),
         ("  %a = pred[] compare(%p, %p), direction=LT", 1 + 2 * 64),
         ("  %a = f32[16]{0} bitcast(%p)", 0),
+        ("  %a = f32[4]{0} slice(%p), slice={[0:4]}", 2 * 16),
+        ("  %a = f32[16]{0:T(128)S(1)} fusion(%p), kind=kLoop, calls=%c", 64),  # stays on the chip
+        ("  %a = (f32[16]{0:T(128)S(1)}, f32[16]{0}, u32[]{:S(2)}) copy-start(%p)", 64),  # goes there
+        ("  %a = ((f32[16]{0}), f32[4]{0:S(1)}, s32[]{:S(2)}) slice-start(%p), slice={[0:4]}", 16),
+        ("  %a = f32[16]{0:T(128)S(1)} copy-done(%p)", 0),
     ],
 )
 def test_an_instruction_reads_its_operands_and_writes_its_result(line, moved):
     program = f"HloModule m\n\nENTRY %main (p: f32[16]) -> f32[] {{\n  %p = f32[16]{{0}} parameter(0)\n{line}\n}}\n"
-    assert target._counted(program) == moved
+    assert target.bytes_moved(Program(program)) == moved
 
 
 def test_a_loop_that_calls_is_followed():
@@ -103,7 +116,7 @@ ENTRY %main (p: f32[16]) -> (f32[16]) {
   ROOT %w = (f32[16]{0}) while(%t), condition=%c, body=%body
 }
 """
-    assert target._counted(program) == 128
+    assert target.bytes_moved(Program(program)) == 128
 
 
 def test_the_bound_is_the_slower_of_computing_and_memory():

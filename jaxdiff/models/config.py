@@ -30,6 +30,7 @@ class Config:
     )  # images that are not trained on, for pictures and accuracies
     batch_size: int = 128
     augment: Augment = Augment()
+    data_on_device: bool | None = may_change(None)  # None: on a GPU or TPU, if they take at most 2 GB
     training: Training = Training()
     seed: int = 0
 

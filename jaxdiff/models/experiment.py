@@ -24,6 +24,7 @@ from jaxdiff.data import identity
 from jaxdiff.data.batches import Batches
 from jaxdiff.models.config import Config, read_config, written
 from jaxdiff.models.run import Run, codec_of
+from jaxdiff.nets import machine
 from jaxdiff.training import wandb
 from jaxdiff.training.checkpoint import Checkpoints
 from jaxdiff.training.logbook import Logbook
@@ -36,6 +37,9 @@ WRITTEN = (  # in the folder of a run, beside config.json
     *("checkpoints", "codec", "data.json", "events", "latents-*.npy"),
     *("loss.png", "metrics.csv", "samples", "unreadable.txt"),
 )
+
+
+RESIDENT = 2 * 10**9  # bytes of data that a GPU or TPU keeps, unless the config says otherwise
 
 
 class Experiment(Run):
@@ -68,7 +72,8 @@ class Experiment(Run):
 
     def batches(self) -> Batches:
         part, parts = jax.process_index(), jax.process_count()
-        return Batches(self.fields(), self.config.batch_size, self.config.seed, part, parts)
+        fields = {"row": np.arange(len(self.examples), dtype=np.int32)} if self.resident else self.fields()
+        return Batches(fields, self.config.batch_size, self.config.seed, part, parts)
 
     def step(self) -> Any:
         """The training step (state, constants, batches) -> state, not yet compiled."""
@@ -77,7 +82,7 @@ class Experiment(Run):
 
     def lowered(self) -> jax.stages.Lowered:
         """That step traced for the batches of this run and the devices of the trainer."""
-        rows = {"index": jax.ShapeDtypeStruct((), jnp.uint32), **self.example_shapes()}
+        rows = {"index": jax.ShapeDtypeStruct((), jnp.uint32), **self._row_shapes()}
         batch = self.trainer.shapes(rows, self.config.training.steps_per_call, self.config.batch_size)
         return self.step().lower(self._like(), self._constant_shapes(), batch)
 
@@ -91,17 +96,41 @@ class Experiment(Run):
         return jax.tree.map(lambda leaf, sharding: leaf.update(sharding=sharding), self.state_shapes, shardings)
 
     @cached_property
-    def _constants(self) -> Any:
-        codec = None if self.config.encoded_once else jax.device_get(self.codec)
-        return self.trainer.devices.replicate(codec)
+    def resident(self) -> bool:
+        """Whether the data lie on the device, where a step takes its rows; else each batch is sent there."""
+        wanted, size = self.config.data_on_device, len(self.examples) * bytes_of(self.example_shapes())
+        return size <= RESIDENT and machine.kind().platform in ("gpu", "tpu") if wanted is None else wanted
 
-    def _constant_shapes(self) -> Any:
+    def _row_shapes(self) -> dict[str, Any]:
+        return {"row": jax.ShapeDtypeStruct((), jnp.int32)} if self.resident else self.example_shapes()
+
+    @cached_property
+    def _constants(self) -> tuple[Any, Any]:
+        """What a step is given beside its batch: the autoencoder, and the data if they lie there."""
+        codec = None if self.config.encoded_once else jax.device_get(self.codec)
+        data = {name: np.asarray(field[:]) for name, field in self.fields().items()} if self.resident else None
+        return self.trainer.devices.replicate((codec, data))
+
+    def _constant_shapes(self) -> tuple[Any, Any]:
         codec = None if self.config.encoded_once else self.codec
-        return self.trainer.devices.described(codec, EVERYWHERE)
+        return self.trainer.devices.described((codec, self._data_shapes()), EVERYWHERE)
+
+    def _data_shapes(self) -> Any:
+        count = len(self.examples)
+        return (
+            jax.tree.map(lambda row: row.update(shape=(count, *row.shape)), self.example_shapes())
+            if self.resident
+            else None
+        )
 
     @property
     def _objective(self) -> Objective:
-        return partial(self.config.system.loss, self.config.augment)
+        def loss(params: Any, constants: tuple[Any, Any], key: Any, u: Any, example: dict[str, Any]) -> Any:
+            codec, data = constants
+            example = example if data is None else {name: field[example["row"]] for name, field in data.items()}
+            return self.config.system.loss(self.config.augment, params, codec, key, u, example)
+
+        return loss
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -194,8 +223,12 @@ class Experiment(Run):
         if self.config.training.wandb is not None:
             wandb.require_wandb()
         self.config.system.check()
-        state, u = self.state_shapes, jax.ShapeDtypeStruct((), jnp.float32)
-        jax.eval_shape(self._objective, state.params, self.codec, state.key, u, self.example_shapes())
+        state, u, constants = (
+            self.state_shapes,
+            jax.ShapeDtypeStruct((), jnp.float32),
+            (self.codec, self._data_shapes()),
+        )
+        jax.eval_shape(self._objective, state.params, constants, state.key, u, self._row_shapes())
         self._check_space()
         _ = self.trainer
 
