@@ -75,7 +75,7 @@ def steps(compiled):
         batches, stride, sums = experiment.batches(), experiment.config.training.steps_per_call, []
         for start in range(0, 20, stride):
             batch = jax.tree.map(lambda *rows: np.stack(rows), *(batches[start + i] for i in range(stride)))
-            state = step(state, None, experiment.trainer.put(batch))
+            state = step(state, (None, None), experiment.trainer.put(batch))
             sums.append(float(state.tally.loss))
             before = len(compiled) if start == 0 else before
         return Steps(sums, state, len(compiled) - before)

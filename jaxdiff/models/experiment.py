@@ -108,7 +108,9 @@ class Experiment(Run):
     def _constants(self) -> tuple[Any, Any]:
         """What a step is given beside its batch: the autoencoder, and the data if they lie there."""
         codec = None if self.config.encoded_once else jax.device_get(self.codec)
-        data = {name: np.asarray(field[:]) for name, field in self.fields().items()} if self.resident else None
+        data = None
+        if self.resident:  # each row flat: else a TPU would lay out all of them anew in each step
+            data = {name: np.asarray(field[:]).reshape(len(field), -1) for name, field in self.fields().items()}
         return self.trainer.devices.replicate((codec, data))
 
     def _constant_shapes(self) -> tuple[Any, Any]:
@@ -116,18 +118,19 @@ class Experiment(Run):
         return self.trainer.devices.described((codec, self._data_shapes()), EVERYWHERE)
 
     def _data_shapes(self) -> Any:
+        if not self.resident:
+            return None
         count = len(self.examples)
-        return (
-            jax.tree.map(lambda row: row.update(shape=(count, *row.shape)), self.example_shapes())
-            if self.resident
-            else None
-        )
+        return {name: row.update(shape=(count, row.size)) for name, row in self.example_shapes().items()}
 
     @property
     def _objective(self) -> Objective:
+        shapes = {name: row.shape for name, row in self.example_shapes().items()}
+
         def loss(params: Any, constants: tuple[Any, Any], key: Any, u: Any, example: dict[str, Any]) -> Any:
             codec, data = constants
-            example = example if data is None else {name: field[example["row"]] for name, field in data.items()}
+            if data is not None:
+                example = {name: data[name][example["row"]].reshape(shape) for name, shape in shapes.items()}
             return self.config.system.loss(self.config.augment, params, codec, key, u, example)
 
         return loss

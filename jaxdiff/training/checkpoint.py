@@ -150,7 +150,8 @@ class DamagedError(ValueError):
 
 def fingerprint(tree: Any) -> np.ndarray:
     """A number for each array, of whole numbers alone: the same on any devices, however the array is divided."""
-    return np.array(jax.device_get([_number(leaf) for leaf in jax.tree.leaves(tree)]), np.uint32)
+    # one at a time: of several that add up what several CPUs have, each may wait for the others' threads
+    return np.array([jax.device_get(_number(leaf)) for leaf in jax.tree.leaves(tree)], np.uint32)
 
 
 @jax.jit  # of one array, since many are of one shape: compiled in an eighth of the time of all at once
