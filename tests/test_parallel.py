@@ -1,6 +1,8 @@
 """Several processes: the same losses as one, and checkpoints that one can go on from; and what a process knows."""
 
+import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from toy import config
 
 from jaxdiff.base import environment, files
 from jaxdiff.models.experiment import Experiment
+from jaxdiff.nets import MLP
 from jaxdiff.training import placing
 from jaxdiff.training.logbook import read_metrics
 
@@ -115,3 +118,24 @@ def test_small_leaves_and_odd_ones_stay_whole():
     shardings = placing.Trainer("sharded").shardings([large, odd, small])
     assert [tuple(sharding.spec) for sharding in shardings] == [(None, "data"), (), ()]
     assert all(s.is_fully_replicated for s in placing.Trainer("pmap").shardings([large, odd, small]))
+
+
+def collectives(how):
+    """What devices send each other in a step, in bytes by its kind; and those of all large parameters."""
+    system = replace(config.system, network=MLP(widths=(256, 256), classes=10))
+    training = replace(config.training, placing=how)
+    run = Experiment(replace(config, system=system, training=training), Path("none"))
+    found: dict[str, list[int]] = {"all-gather": [], "all-reduce": [], "reduce-scatter": []}
+    for result, kind in re.findall(rf" = (.*?) ({'|'.join(found)})(?:-start)?\(", run.compiled().as_text()):
+        shapes = re.findall(r"[fu]32\[([\d,]*)\]", result)
+        found[kind].append(sum(4 * math.prod(map(int, filter(None, shape.split(",")))) for shape in shapes))
+    return found, [4 * leaf.size for leaf in jax.tree.leaves(run.state_shapes.params) if leaf.size >= 2**14]
+
+
+def test_what_is_divided_is_never_added_up_whole():
+    """Gradients come divided, as the parameters are; only what is small is whole on each device."""
+    sent, large = collectives("sharded")
+    assert sorted(sent["reduce-scatter"]) == sorted(size // 8 for size in large)
+    assert set(large) <= set(sent["all-gather"])
+    assert sum(sent["all-reduce"]) < min(large)
+    assert sum(collectives("pmap")[0]["all-reduce"]) > sum(large)

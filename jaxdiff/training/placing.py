@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import jax
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdiff.base.devices import AXIS, DIVIDED, EVERYWHERE, Devices
@@ -28,7 +29,8 @@ class Trainer:
     """Compiles a training step for the devices there are. All of these compute the same:
 
     "jit" uses one device. "pmap" gives each device of this process a copy of the state and a share of the batch.
-    "sharded" divides the state as well, and works over several processes.
+    "sharded" divides all that is large of the state as well, parameters, gradients, averages and what the optimiser
+    keeps, and works over several processes.
     "auto" is the first of the three that the machine allows and the state fits.
     """
 
@@ -57,11 +59,10 @@ class Trainer:
     def shardings(self, state: Any) -> Any:
         """Where each array of a state lives."""
 
-        def of(leaf: Any) -> NamedSharding:
-            spec = _split(leaf, len(self.devices.devices)) if self.placing == "sharded" else EVERYWHERE
-            return NamedSharding(self.devices.mesh, spec)
+        return jax.tree.map(lambda leaf: NamedSharding(self.devices.mesh, self._spec(leaf)), state)
 
-        return jax.tree.map(of, state)
+    def _spec(self, leaf: Any) -> PartitionSpec:
+        return _split(leaf, len(self.devices.devices)) if self.placing == "sharded" else EVERYWHERE
 
     def put(self, batches: Any) -> Any:
         """Batches [steps, this process's examples, ...] to the devices."""
@@ -95,14 +96,44 @@ class Trainer:
                 donate_argnums=0,
             )
         if self.placing == "sharded":
-            gradient = jax.shard_map(
-                lambda *inputs, gradient=gradient: mean(gradient(*inputs)),
-                mesh=self.devices.mesh,
-                in_specs=(EVERYWHERE, EVERYWHERE, DIVIDED),
-                out_specs=EVERYWHERE,
-                check_vma=False,  # it cannot look into the convolution's gradient
-            )
+            gradient = self._sharded(gradient, state.params)
         return jax.jit(_steps(view, gradient, update), donate_argnums=0, out_shardings=self.shardings(state))
+
+    def _sharded(self, gradient: Gradient, params: Any) -> Gradient:
+        """Of parameters that are divided: each device has the mean gradient of its share of them."""
+        specs, count = jax.tree.map(self._spec, params), len(self.devices.devices)
+
+        def of_share(view: Any, constants: Any, batch: Any) -> Any:
+            loss, sums = gradient(view, constants, batch)  # of what is divided a sum already: see `whole`
+            mean = jax.tree.map(lambda x, spec: lax.pmean(x, AXIS) if spec == EVERYWHERE else x / count, sums, specs)
+            return lax.pmean(loss, AXIS), mean
+
+        return jax.shard_map(
+            of_share,
+            mesh=self.devices.mesh,
+            in_specs=((specs, EVERYWHERE), EVERYWHERE, DIVIDED),
+            out_specs=(EVERYWHERE, specs),
+            check_vma=False,  # it cannot look into the convolution's gradient
+        )
+
+    def whole(self, loss: Callable[..., Any], params: Any) -> Callable[..., Any]:
+        """The loss of whole parameters, as a loss of what a device has of them.
+
+        Each is gathered where it is wanted, forwards and again backwards, so that no device need hold all of them. The
+        transpose of gathering adds up the gradients, and leaves each device those of its share.
+        """
+        if self.placing != "sharded":
+            return loss
+        axes = [_axis(self._spec(leaf)) for leaf in jax.tree.leaves(params)]
+
+        def gathered(x: Any, axis: int | None) -> Any:
+            return x if axis is None else checkpoint_name(lax.all_gather(x, AXIS, axis=axis, tiled=True), "gathered")
+
+        def of_shares(shares: Any, *rest: Any) -> Any:
+            leaves = map(gathered, jax.tree.leaves(shares), axes)
+            return loss(jax.tree.unflatten(jax.tree.structure(params), leaves), *rest)
+
+        return jax.checkpoint(of_shares, policy=jax.checkpoint_policies.save_anything_except_these_names("gathered"))
 
 
 def _steps(view: View, gradient: Gradient, update: Update) -> Callable[[Any, Any, Any], Any]:
@@ -133,3 +164,8 @@ def _split(leaf: Any, count: int) -> PartitionSpec:
         return EVERYWHERE
     axis = max(axes, key=lambda axis: leaf.shape[axis])
     return PartitionSpec(*[None] * axis, AXIS)
+
+
+def _axis(spec: PartitionSpec) -> int | None:
+    """That which is divided."""
+    return tuple(spec).index(AXIS) if AXIS in spec else None

@@ -41,7 +41,7 @@ def train_step(objective: Objective, training: Training, batch_size: int, traine
 
     def gradient(view: tuple[Params, Array], constants: Any, batch: Any) -> tuple[Array, Params]:
         params, key = view
-        part = partial(jax.value_and_grad(loss_of), params, constants, key)
+        part = partial(jax.value_and_grad(trainer.whole(loss_of, state.params)), params, constants, key)
         if training.accumulate == 1:
             return part(batch)
         parts = jax.tree.map(lambda leaf: leaf.reshape(training.accumulate, -1, *leaf.shape[1:]), batch)
