@@ -136,7 +136,7 @@ def test_time_left_counts_from_the_first_step(tmp_path, monkeypatch):
     book.begin()
     book.advance(150)
     now[0] = 550.0
-    assert book._left() == "0:02:30"
+    assert book._screen._left() == "0:02:30 left"
     book.close()
 
 
