@@ -116,7 +116,7 @@ def fused_is_plain() -> Found:
     fused = jax.jit(both).lower(q, k, v).compile()
     if "fmha" not in (fused.as_text() or ""):
         raise RuntimeError("the compiled program has no fused attention in it")
-    with compiled_for(Kind("any", bfloat16=False)):
+    with compiled_for(Kind("any")):
         plain = jax.jit(lambda *inputs: both(*inputs))(q, k, v)
     errors = [relative(a, b) for a, b in zip(fused(q, k, v), plain, strict=True)]
     return fact(np.max(errors), 2e-2, "of the output or a gradient")

@@ -131,7 +131,7 @@ def flops(system: Any, shape: tuple[int, ...]) -> int:
 
     condition = () if system.condition is None else (system.condition.null,)
     params = jax.eval_shape(lambda key: system.start(key, shape), jax.random.key(0))
-    with compiled_for(Kind("any", bfloat16=False)):
+    with compiled_for(Kind("any")):
         inputs = jnp.zeros(shape), jnp.zeros(()), *condition
         return train_step.flops(jax.make_jaxpr(system.net.clone(dtype="float32").apply)({"params": params}, *inputs))
 

@@ -41,7 +41,7 @@ def measured(name: str, where: str, *changes: str) -> dict[str, Any]:
     machine = target(where)
     config = overrides(code.load(name), [*STAND_INS.get(name, []), *changes])
     experiment = Experiment(config, ROOT / "runs" / f"{name}-not-there")
-    flops, experiment.elsewhere = step_flops(experiment), machine.devices
+    flops, experiment.elsewhere = step_flops(experiment), machine
     with compiled_for(machine.kind):
         compiled, seconds = timed(experiment.compiled)
         bound = Bound(machine, config.batch_size, flops, bytes_moved(compiled), dtype_of(config.system))

@@ -43,7 +43,7 @@ def test_a_run_may_go_on_with_its_data_elsewhere(tmp_path):
 
 @pytest.mark.parametrize(("platform", "lie_there"), [("gpu", True), ("tpu", True), ("cpu", False), ("any", False)])
 def test_a_gpu_or_tpu_keeps_what_is_small(platform, lie_there, tmp_path, monkeypatch):
-    with compiled_for(Kind(platform, bfloat16=False)):
+    with compiled_for(Kind(platform)):
         assert Experiment(config, tmp_path).resident == lie_there
         assert not Experiment(replace(config, data_on_device=False), tmp_path).resident
         monkeypatch.setattr(experiments, "RESIDENT", 1797 * 65 - 1)  # bytes of the digits and their labels

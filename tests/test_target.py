@@ -38,7 +38,7 @@ class Cpus(target.Target):
 
     @property
     def kind(self):
-        return Kind("cpu", bfloat16=False)
+        return Kind("cpu")
 
 
 def cpus(count=1, memory=1e9, bandwidth=1e9):
@@ -95,6 +95,48 @@ def test_an_instruction_reads_its_operands_and_writes_its_result(line, moved):
     assert target.bytes_moved(Program(program)) == moved
 
 
+@pytest.mark.parametrize(
+    ("operation", "moved"),
+    [
+        ("while(%p), condition=%c, body=%small", 128),
+        ('while(%p), condition=%c, body=%small, backend_config={"known_trip_count":{"n":"10"}}', 1280),
+        ("call(%p), to_apply=%small", 128),
+        ("conditional(%i, %p, %p), branch_computations={%small, %large}", 256),
+        ("conditional(%i, %p, %p), true_computation=%large, false_computation=%small", 256),
+        ("fusion(%p, %i), kind=kLoop, calls=%cutting", 64 + 8 + 4),  # of %p only what is cut out of it
+        ("fusion(%i, %p), kind=kLoop, calls=%cutting", 64 + 4 + 64),
+    ],
+)
+def test_what_an_instruction_runs(operation, moved):
+    program = f"""HloModule m
+
+%small (q: f32[16]) -> f32[16] {{
+  %q = f32[16]{{0}} parameter(0)
+  ROOT %y = f32[16]{{0}} negate(%q)
+}}
+
+%large (q: f32[16]) -> f32[16] {{
+  %q = f32[16]{{0}} parameter(0)
+  %x = f32[16]{{0}} negate(%q)
+  ROOT %y = f32[16]{{0}} negate(%x)
+}}
+
+%cutting (a: f32[16], b: s32[]) -> f32[16] {{
+  %a = f32[16]{{0}} parameter(0)
+  %b = s32[] parameter(1)
+  %cut = f32[2]{{0}} dynamic-slice(%a, %b), dynamic_slice_sizes={{2}}
+  ROOT %y = f32[16]{{0}} broadcast(%cut), dimensions={{}}
+}}
+
+ENTRY %main (p: f32[16], i: s32[]) -> f32[16] {{
+  %p = f32[16]{{0}} parameter(0)
+  %i = s32[] parameter(1)
+  ROOT %w = f32[16]{{0}} {operation}
+}}
+"""
+    assert target.bytes_moved(Program(program)) == moved
+
+
 def test_a_loop_that_calls_is_followed():
     program = """HloModule m
 
@@ -138,7 +180,7 @@ def said(where, tmp_path, **changes):
     return "\n".join(dry_run(Experiment(replace(config, **changes), tmp_path / "new"), where))
 
 
-@pytest.mark.parametrize(("count", "placing"), [(1, "jit"), (4, "sharded")])
+@pytest.mark.parametrize(("count", "placing"), [(1, "jit"), (4, "pmap")])
 def test_a_step_for_another_machine(count, placing, tmp_path):
     whole = said(cpus(count), tmp_path)
     many = "device" if count == 1 else "devices"
@@ -182,7 +224,7 @@ def test_drawing_on_another_machine(tmp_path):
 # --- what is chosen -------------------------------------------------------------------------------------------------
 
 
-KINDS = {name: one.kind for name, one in target.TARGETS.items()} | {"any": Kind("any", bfloat16=False)}
+KINDS = {name: one.kind for name, one in target.TARGETS.items()} | {"any": Kind("any")}
 
 
 def test_attention_is_what_runs_there():

@@ -33,7 +33,15 @@ class Devices:
 
     def replicate(self, tree: Any) -> Any:
         """Each device gets a copy; nothing moves if it has one."""
-        return jax.device_put(tree, NamedSharding(self.mesh, EVERYWHERE))
+        sharding = NamedSharding(self.mesh, EVERYWHERE)
+        if sharding.is_fully_addressable:
+            return jax.device_put(tree, sharding)
+
+        def copied(leaf: Any) -> Any:  # by each process from its own: `device_put` would compare them all
+            whole = np.asarray(leaf)
+            return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
+
+        return jax.tree.map(copied, tree)
 
     def described(self, tree: Any, spec: PartitionSpec) -> Any:
         """The shapes of arrays that lie so on these devices, which need not be here: what to compile for."""

@@ -9,7 +9,7 @@ from jaxdiff.base.words import amount, duration, plural, speed
 from jaxdiff.cli.drawing import batch_size
 from jaxdiff.cli.plan import Plan
 from jaxdiff.models.target import Bound, Target, bytes_moved, dtype_of, room
-from jaxdiff.nets.machine import compiled_for, kind
+from jaxdiff.nets.machine import Kind, compiled_for, kind
 from jaxdiff.training.state import parameters
 
 
@@ -23,11 +23,12 @@ def dry_run(plan: Plan, where: Target | None = None) -> Iterator[str]:
     yield f"devices     {len(chips)}{there}, for {plural(size, 'image')} at a time"
     flops = steps * _flops_of_a_step(plan, size)
     yield f"a batch     {amount(flops, 'FLOP')}"
+    jax.clear_caches()  # what was traced for this machine
     with compiled_for(kind() if where is None else where.kind):
-        compiled = _lowered(plan, size, chips).compile()
+        compiled, dtype = _lowered(plan, size, chips).compile(), dtype_of(plan.model.system)
     if where is not None:
         moved = steps * bytes_moved(compiled) * len(chips)
-        bound = Bound(where, size, flops, moved, dtype_of(plan.model.system))
+        bound = Bound(where, size, flops, moved, dtype)
         yield str(bound)
         yield f"at best     {speed(bound.rate)}, {duration(plan.count / bound.rate)} for all"
     if plan.model.codec is not None:
@@ -42,7 +43,7 @@ def _lowered(plan: Plan, size: int, chips: Sequence[Any]) -> jax.stages.Lowered:
 
 def _flops_of_a_step(plan: Plan, size: int) -> float:
     """Of a batch, convolutions as written and not in fewer multiplications; nothing is compiled."""
-    with jax.default_matmul_precision("highest"):
+    with jax.default_matmul_precision("highest"), compiled_for(Kind("any")):
         cost: Any = _lowered(plan, size, jax.local_devices()[:1]).cost_analysis()
     return float(cost["flops"])
 

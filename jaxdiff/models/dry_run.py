@@ -12,7 +12,7 @@ from jaxdiff.base import tree
 from jaxdiff.base.words import amount, duration, plural, speed
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.target import Bound, Room, Target, bytes_moved, dtype_of, room
-from jaxdiff.nets.machine import compiled_for
+from jaxdiff.nets.machine import Kind, compiled_for
 from jaxdiff.training.logbook import read_metrics
 from jaxdiff.training.state import bytes_of, parameters
 
@@ -22,7 +22,7 @@ ROWS = 10  # of metrics.csv, the last ones, whose speed counts
 def dry_run(experiment: Experiment, where: Target | None = None) -> Iterator[str]:
     """The whole config, then facts, each as soon as it is known, and the conclusion: of this machine, or another."""
     config = experiment.config
-    experiment.elsewhere = () if where is None else where.devices
+    experiment.elsewhere = where
     yield tree.show(config, whole=True)
     there = "there already" if (experiment.folder / "config.json").exists() else "new"
     yield f"\nfolder      {experiment.folder}, {there}"
@@ -47,9 +47,9 @@ def _elsewhere(experiment: Experiment, where: Target, flops: float) -> Iterator[
     """What the compiler for another machine says of the very step that would run there."""
     config = experiment.config
     with compiled_for(where.kind):
-        compiled = experiment.compiled()
-    moved = bytes_moved(compiled) * config.training.accumulate * len(where.devices)  # of loops one turn is counted
-    bound = Bound(where, config.batch_size, flops, moved, dtype_of(config.system))
+        compiled, dtype = experiment.compiled(), dtype_of(config.system)
+    moved = bytes_moved(compiled) / config.training.steps_per_call * len(where.devices)
+    bound = Bound(where, config.batch_size, flops, moved, dtype)
     yield str(bound)
     whole = duration(config.training.steps * config.batch_size / bound.rate)
     yield f"at best     {speed(bound.rate)}, {whole} for the run"
@@ -60,7 +60,7 @@ def step_flops(experiment: Experiment) -> float:
     """Of one step, convolutions as written and not in fewer multiplications; nothing is compiled."""
     training = replace(experiment.config.training, placing="jit", steps_per_call=1, accumulate=1)
     on_one = Experiment(replace(experiment.config, training=training), experiment.folder, experiment.code)
-    with jax.default_matmul_precision("highest"):
+    with jax.default_matmul_precision("highest"), compiled_for(Kind("any")):
         cost: Any = on_one.lowered().cost_analysis()
         return float(cost["flops"])
 
@@ -83,8 +83,9 @@ def _conclusion(experiment: Experiment, compiled: Any, where: Target | None = No
         return "whether it fits this machine is not known: its compiler does not tell"
     if not found.fits:
         return f"{found}: try {_smaller(experiment, found)}"
-    larger = f"; batch_size={experiment.config.batch_size * found.times} would too, by what an image takes"
-    return f"{found}{larger}" if where is not None and found.times > 1 else str(found)
+    times = min(found.times, len(experiment.examples) // experiment.config.batch_size)
+    larger = f"; batch_size={experiment.config.batch_size * times} would too, by what an image takes"
+    return f"{found}{larger}" if where is not None and times > 1 else str(found)
 
 
 def _smaller(experiment: Experiment, room: Room) -> str:

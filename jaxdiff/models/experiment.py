@@ -24,6 +24,7 @@ from jaxdiff.data import identity
 from jaxdiff.data.batches import Batches
 from jaxdiff.models.config import Config, read_config, written
 from jaxdiff.models.run import Run, codec_of
+from jaxdiff.models.target import Target
 from jaxdiff.nets import machine
 from jaxdiff.training import wandb
 from jaxdiff.training.checkpoint import Checkpoints
@@ -48,7 +49,7 @@ class Experiment(Run):
     def __init__(self, config: Config, folder: Path, code: Sequence[ModuleType] = (), accept_data: bool = False):
         super().__init__(config, folder, code)
         self.accept_data = accept_data
-        self.elsewhere: Sequence[Any] = ()  # the devices of another machine, to compile for
+        self.elsewhere: Target | None = None  # another machine to compile for, instead of this one
 
     @cached_property
     def codec(self) -> Any:
@@ -66,7 +67,8 @@ class Experiment(Run):
 
     @cached_property
     def trainer(self) -> Trainer:
-        trainer = Trainer(self.config.training.placing, bytes_of(self.state_shapes), self.elsewhere)
+        there = () if self.elsewhere is None else (self.elsewhere.devices, self.elsewhere.memory)
+        trainer = Trainer(self.config.training.placing, bytes_of(self.state_shapes), *there)
         trainer.check_batch(self.config.batch_size, self.config.training.accumulate)
         return trainer
 
@@ -99,7 +101,8 @@ class Experiment(Run):
     def resident(self) -> bool:
         """Whether the data lie on the device, where a step takes its rows; else each batch is sent there."""
         wanted, size = self.config.data_on_device, len(self.examples) * bytes_of(self.example_shapes())
-        return size <= RESIDENT and machine.kind().platform in ("gpu", "tpu") if wanted is None else wanted
+        kind = machine.kind() if self.elsewhere is None else self.elsewhere.kind
+        return size <= RESIDENT and kind.platform in ("gpu", "tpu") if wanted is None else wanted
 
     def _row_shapes(self) -> dict[str, Any]:
         return {"row": jax.ShapeDtypeStruct((), jnp.int32)} if self.resident else self.example_shapes()
@@ -110,7 +113,7 @@ class Experiment(Run):
         codec = None if self.config.encoded_once else jax.device_get(self.codec)
         data = None
         if self.resident:  # each row flat: else a TPU would lay out all of them anew in each step
-            data = {name: np.asarray(field[:]).reshape(len(field), -1) for name, field in self.fields().items()}
+            data = {name: _whole(field).reshape(len(field), -1) for name, field in self.fields().items()}
         return self.trainer.devices.replicate((codec, data))
 
     def _constant_shapes(self) -> tuple[Any, Any]:
@@ -194,13 +197,13 @@ class Experiment(Run):
         ahead = batches.ahead(int(state.step), training.steps, training.steps_per_call)
         if training.steps_per_call == 1:
             ahead = (jax.tree.map(lambda leaf: leaf[None], batch) for batch in ahead)
-        step = self.compiled()
+        step, constants = self.compiled(), self._constants
         if logbook is not None:
             logbook.begin()
         _, stopped = train(
             state,
             step,
-            self._constants,
+            constants,
             ahead,
             training,
             self.trainer,
@@ -319,6 +322,17 @@ class Experiment(Run):
         if self.examples.unreadable:
             left_out, path = plural(len(self.examples.unreadable), "file"), self.folder / "unreadable.txt"
             say(f"{left_out} could not be read and left out: {path} says why")
+
+
+def _whole(field: Any) -> np.ndarray:
+    """All rows, of which some may have to be made."""
+    if isinstance(field, np.ndarray):
+        return field
+    first = np.asarray(field[:1])
+    rows = np.empty((len(field), *first.shape[1:]), first.dtype)
+    for start in range(0, len(field), 1024):
+        rows[start : start + 1024] = field[start : start + 1024]
+    return rows
 
 
 def modules_of(config: Any) -> set[Any]:

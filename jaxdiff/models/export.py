@@ -85,7 +85,7 @@ def _content(draw: Callable[..., Array], codec: Codec | None, conditions: Any, p
     (n,) = jax.export.symbolic_shape("n")
     inputs = [jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((n,), jnp.uint32)]
     inputs += [] if conditions is None else [jax.ShapeDtypeStruct((n, *conditions.shape[1:]), conditions.dtype)]
-    with compiled_for(Kind("any", bfloat16=False)), _nameless():
+    with compiled_for(Kind("any")), _nameless():
         exported = jax.export.export(images, platforms=platforms)(*inputs)
     _check_size(len(exported.mlir_module_serialized))
     return bytes(exported.serialize())

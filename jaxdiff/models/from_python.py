@@ -15,7 +15,7 @@ from jaxdiff.base.overrides import overrides
 from jaxdiff.models.classification import Classification
 from jaxdiff.models.config import Config
 from jaxdiff.models.diffusion import Diffusion
-from jaxdiff.models.experiment import Experiment
+from jaxdiff.models.experiment import Experiment, modules_of
 from jaxdiff.models.loading import load, load_classifier
 from jaxdiff.models.model import Classifier, Model
 
@@ -35,6 +35,10 @@ def train(
     As `python train.py --config mnist --workdir runs/mine training.steps=2000 batch_size=32`: the same call again
     resumes. `config` is a file, the name of a shipped one, or a Config, which needs a workdir.
     """
+    if workdir is not None and "=" in str(workdir):
+        raise ValueError(
+            f"the folder of the run comes before what is changed: train(config, workdir, {str(workdir)!r})"
+        )
     _prepare()
     if isinstance(config, Config):
         if workdir is None:
@@ -46,11 +50,12 @@ def train(
     stopped = experiment.train(restart)
     if stopped:
         say(f"stopped by {stopped}, and saved: the same call resumes")
-    kind = type(experiment.config.system)
-    return _LOADED[kind](workdir, code=code) if kind in _LOADED else None
+    its_code = *code, *modules_of(experiment.config)
+    if isinstance(experiment.config.system, Diffusion):
+        return load(workdir, code=its_code)
+    return load_classifier(workdir, code=its_code) if isinstance(experiment.config.system, Classification) else None
 
 
-_LOADED: dict[type, Any] = {Diffusion: load, Classification: load_classifier}
 _prepare = functools.cache(environment.prepare)
 
 

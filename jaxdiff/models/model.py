@@ -264,16 +264,18 @@ class Model:
         self, indices: int | Sequence[int] = 16, *args: Any, progress: bool | None = None, **kwargs: Any
     ) -> np.ndarray:
         """All images in one array, otherwise as `batches`; `progress` is a bar, as there is one in notebooks."""
-        shown = notebook.is_here() if progress is None else progress
+        shown = "callback" not in kwargs and (notebook.is_here() if progress is None else progress)
         with tqdm(total=len(checked_indices(indices)), unit=" images", leave=False, disable=not shown) as bar:
             begun = 0
 
             def seen(at: Progress) -> None:
                 nonlocal begun
+                _ = at.images  # when they are there, not when they are asked for
                 bar.update(begun + len(at.indices) * at.step // at.steps - bar.n)
                 begun += len(at.indices) * (at.step == at.steps)
 
-            watched: dict[str, Any] = {"callback": seen, "every": 1} if shown else {}
+            steps = len(self.times(kwargs.get("steps"), kwargs.get("grid"))) - 1
+            watched: dict[str, Any] = {"callback": seen, "every": max(steps // 20, 1)} if shown else {}
             return np.concatenate([images for _, images in self.batches(indices, *args, **(watched | kwargs))])
 
 

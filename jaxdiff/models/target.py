@@ -58,7 +58,8 @@ class Target:
 
     @property
     def kind(self) -> Kind:
-        return Kind("tpu" if self.card is None else "gpu", bfloat16=self.card is None or self.card[0] >= 8)
+        new = self.card is not None and self.card[0] >= 8
+        return Kind("tpu" if self.card is None else "gpu", bfloat16=self.card is None or new, cudnn=new)
 
     def _described(self) -> str:
         """The card in the words of XLA's TargetConfig."""
@@ -173,7 +174,9 @@ def room(compiled: Any, chips: int, where: Target | None = None) -> Room | None:
 
 
 def bytes_moved(compiled: Any) -> float:
-    """Between the memory of one device and its chip, by the arrays in its program; of loops one turn counts.
+    """Between the memory of one device and its chip, by the arrays in its program.
+
+    Of a loop whose turns are not known one counts, and of branches the one that moves most.
 
     What XLA's own analysis calls "bytes accessed" is more on a TPU, three times as much for a UNet: it counts what is
     read from the memory on the chip, too, and each of the copies that are sent there ahead twice.
@@ -193,24 +196,58 @@ _AHEAD = {"copy-start", "slice-start"}  # (from, to, ...): whose other half is -
 
 def _moved(part: str, bodies: dict[str, str]) -> float:
     """Each instruction reads its operands and writes its result; what is fused, or in memory space S(1), is on chip."""
-    arrays: dict[str, list[int]] = {}
+    arrays: dict[str, int] = {}
     moved = 0.0
     for line in part.splitlines():
         found = _INSTRUCTION.match(line)
         if found is None:
             continue
         name, result, operation, operands, rest = found.groups()
-        arrays[name] = written = list(map(_bytes, _ARRAY.findall(result)))
-        inner = re.search(r"(?:body|to_apply)=%?([\w.-]+)", rest) if operation in ("while", "call") else None
-        if inner is not None:
-            moved += _moved(bodies[inner[1]], bodies)
+        arrays[name] = sum(map(_bytes, _ARRAY.findall(result)))
+        read = [arrays.get(each, 0) for each in re.findall(r"%([\w.-]+)", operands)]
+        inner = [_moved(bodies[each], bodies) for each in _inner(operation, rest)]
+        if inner:
+            moved += max(inner) * _turns(rest)
         elif operation in _AHEAD:
             moved += _sent(_ARRAY.findall(result))
         elif operation in _PARTS:
-            moved += 2 * sum(written)
+            moved += 2 * arrays[name]
         elif operation not in _FREE and not operation.endswith("-done"):
-            moved += sum(written) + sum(sum(arrays.get(each, [])) for each in re.findall(r"%([\w.-]+)", operands))
+            cut = _cut(bodies.get(_named("calls", rest), ""))
+            moved += arrays[name] + sum(min(size, cut.get(place, size)) for place, size in enumerate(read))
     return moved
+
+
+def _inner(operation: str, rest: str) -> list[str]:
+    """The computations that it runs as they are; those of fusions are not."""
+    if operation == "conditional":
+        return re.findall(r"%([\w.-]+)", " ".join(re.findall(r"(?:branch|true|false)_computations?=\{?([^}=]*)", rest)))
+    return [_named("body|to_apply", rest)] if operation in ("while", "call") else []
+
+
+def _named(kind: str, rest: str) -> str:
+    found = re.search(rf"(?:{kind})=%?([\w.-]+)", rest)
+    return "" if found is None else found[1]
+
+
+def _turns(rest: str) -> int:
+    known = re.search(r"known_trip_count\W+n\W+(\d+)", rest)
+    return 1 if known is None else int(known[1])
+
+
+def _cut(fused: str) -> dict[int, int]:
+    """Of a fused computation the operands, by their places, from which parts are read only; and how much."""
+    places: dict[str, int] = {}
+    uses: dict[str, list[int | None]] = {}
+    for found in map(_INSTRUCTION.match, fused.splitlines()):
+        if found is not None and found[3] == "parameter":
+            places[found[1]] = int(found[4])
+        elif found is not None:
+            size = sum(map(_bytes, _ARRAY.findall(found[2])))
+            for i, each in enumerate(re.findall(r"%([\w.-]+)", found[4])):
+                uses.setdefault(each, []).append(size if found[3] in _PARTS and i == 0 else None)
+    known = {places[name]: sizes for name, sizes in uses.items() if name in places}
+    return {place: sum(size or 0 for size in sizes) for place, sizes in known.items() if None not in sizes}
 
 
 def _sent(arrays: list[tuple[str, str, str]]) -> int:

@@ -212,7 +212,7 @@ def _fused(q: Array, k: Array, mask: Array | None) -> bool:
     """Whether cuDNN's attention, which keeps no weights (and has no jvp), can do it, on a machine that has it."""
     even = q.shape[1] % 2 == k.shape[1] % 2 == 0
     fits = q.dtype.itemsize == 2 and q.shape[-1] in range(8, 129, 8) and (mask is None or even)
-    return fits and machine.kind() == machine.Kind("gpu", bfloat16=True)
+    return fits and machine.kind().cudnn
 
 
 # --- half and double size; taps are those of the filter, such as (1, 1) or (1, 3, 3, 1) ------------------------------

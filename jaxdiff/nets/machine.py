@@ -14,7 +14,8 @@ class Kind(NamedTuple):
     """A kind of machine, as far as programs for it differ."""
 
     platform: str  # "cpu", "gpu" or "tpu"; "any" in a program for all
-    bfloat16: bool  # whether it is made to multiply in it
+    bfloat16: bool = False  # whether it is made to multiply in it
+    cudnn: bool = False  # whether cuDNN's attention runs there
 
 
 _elsewhere: ContextVar[Kind | None] = ContextVar("elsewhere", default=None)
@@ -28,8 +29,9 @@ def kind() -> Kind:
 @functools.cache
 def _here() -> Kind:
     device = jax.local_devices()[0]
-    capability = str(getattr(device, "compute_capability", ""))  # of NVIDIA's, such as 7.5 of a T4
-    return Kind(device.platform, device.platform != "cpu" and not re.match(r"[1-7]\.", capability))
+    capability = re.fullmatch(r"(\d+)\.\d", str(getattr(device, "compute_capability", "")))  # NVIDIA's: 7.5 of a T4
+    new = capability is not None and int(capability[1]) >= 8
+    return Kind(device.platform, device.platform != "cpu" and (capability is None or new), cudnn=new)
 
 
 @contextlib.contextmanager

@@ -1,13 +1,12 @@
 """Where a training step runs: on one device, on several by pmap, or with the state divided among them."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
-import numpy as np
 from jax import lax
-from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdiff.base.devices import AXIS, DIVIDED, EVERYWHERE, Devices
@@ -34,20 +33,25 @@ class Trainer:
     "auto" is the first of the three that the machine allows and the state fits.
     """
 
-    def __init__(self, placing: Placing = "auto", state_bytes: int = 0, elsewhere: Sequence[Any] = ()):
+    def __init__(
+        self, placing: Placing = "auto", state_bytes: int = 0, elsewhere: Sequence[Any] = (), memory: float = math.inf
+    ):
         if placing not in get_args(Placing):
             raise ValueError(f"placing must be one of {', '.join(get_args(Placing))}, got {placing!r}")
         if jax.process_count() > 1 and placing in ("jit", "pmap"):
             raise ValueError(f'several processes train with placing "sharded" or "auto", got {placing!r}')
-        if elsewhere:  # devices of another machine, for which pmap cannot compile
-            self.placing: Placing = "jit" if len(elsewhere) == 1 else "sharded"
-        else:
-            self.placing = _chosen(state_bytes) if placing == "auto" else placing
+        if placing == "auto":
+            placing = _chosen(state_bytes, len(elsewhere), memory) if elsewhere else _chosen_here(state_bytes)
+        self.placing, self._divides = placing, placing == "sharded"
+        if elsewhere and placing == "pmap":  # which compiles only for what is here: the same by other means
+            self.placing = "sharded"
         devices = elsewhere or (jax.devices() if self.placing == "sharded" else jax.local_devices())
         self.devices = Devices(devices[:1] if self.placing == "jit" else devices)
 
     def __str__(self) -> str:
-        return f"{plural(len(self.devices.devices), f'{self.devices.devices[0].platform} device')}, {self.placing}"
+        kind = f"{self.devices.devices[0].platform} device"
+        placing = "pmap" if self.placing == "sharded" and not self._divides else self.placing
+        return f"{plural(len(self.devices.devices), kind)}, {placing}"
 
     def check_batch(self, size: int, accumulate: int = 1) -> None:
         count = len(self.devices.devices) * accumulate
@@ -62,7 +66,7 @@ class Trainer:
         return jax.tree.map(lambda leaf: NamedSharding(self.devices.mesh, self._spec(leaf)), state)
 
     def _spec(self, leaf: Any) -> PartitionSpec:
-        return _split(leaf, len(self.devices.devices)) if self.placing == "sharded" else EVERYWHERE
+        return _split(leaf, len(self.devices.devices)) if self._divides else EVERYWHERE
 
     def put(self, batches: Any) -> Any:
         """Batches [steps, this process's examples, ...] to the devices."""
@@ -117,23 +121,23 @@ class Trainer:
         )
 
     def whole(self, loss: Callable[..., Any], params: Any) -> Callable[..., Any]:
-        """The loss of whole parameters, as a loss of what a device has of them.
+        """The loss of whole parameters, as a loss of what a device has of them: each is gathered where it is wanted.
 
-        Each is gathered where it is wanted, forwards and again backwards, so that no device need hold all of them. The
-        transpose of gathering adds up the gradients, and leaves each device those of its share.
+        The transpose of gathering adds up the gradients, and leaves each device those of its share. Whether what was
+        gathered is kept for the way back, or gathered again, is XLA's choice.
         """
         if self.placing != "sharded":
             return loss
         axes = [_axis(self._spec(leaf)) for leaf in jax.tree.leaves(params)]
 
         def gathered(x: Any, axis: int | None) -> Any:
-            return x if axis is None else checkpoint_name(lax.all_gather(x, AXIS, axis=axis, tiled=True), "gathered")
+            return x if axis is None else lax.all_gather(x, AXIS, axis=axis, tiled=True)
 
         def of_shares(shares: Any, *rest: Any) -> Any:
             leaves = map(gathered, jax.tree.leaves(shares), axes)
             return loss(jax.tree.unflatten(jax.tree.structure(params), leaves), *rest)
 
-        return jax.checkpoint(of_shares, policy=jax.checkpoint_policies.save_anything_except_these_names("gathered"))
+        return of_shares
 
 
 def _steps(view: View, gradient: Gradient, update: Update) -> Callable[[Any, Any, Any], Any]:
@@ -148,12 +152,16 @@ def _steps(view: View, gradient: Gradient, update: Update) -> Callable[[Any, Any
     return run
 
 
-def _chosen(state_bytes: int) -> Placing:
+def _chosen_here(state_bytes: int) -> Placing:
     if jax.process_count() > 1:
         return "sharded"
-    if jax.local_device_count() == 1:
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf)
+    return _chosen(state_bytes, jax.local_device_count(), memory)
+
+
+def _chosen(state_bytes: int, devices: int, memory: float) -> Placing:
+    if devices == 1:
         return "jit"
-    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", np.inf)
     return "sharded" if 2 * state_bytes > memory else "pmap"  # half is for what a step computes
 
 
