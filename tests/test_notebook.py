@@ -135,6 +135,13 @@ def test_each_cell_shows_what_it_is_for(done):
     }
 
 
+def test_it_says_what_each_training_costs():
+    told = [cell.source for cell in NOTEBOOK.cells if "T4: " in cell.source]
+    trained = [cell.source for cell in NOTEBOOK.cells if cell.cell_type == "code" and 'train("' in cell.source]
+    assert len(told) == len(trained) == 4
+    assert all(" v5e-1: " in text.replace("\n", " ") and "CPU: " in text for text in told)
+
+
 def test_it_is_kept_without_outputs():
     assert not any(cell.get("outputs") for cell in NOTEBOOK.cells)
     assert [cell.id for cell in NOTEBOOK.cells if of_parameters(cell)] == ["choices"]
