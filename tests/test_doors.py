@@ -1,18 +1,23 @@
 """A config may hold the user's own classes and functions: they train, resume, and are read if their code is named."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from toy import config
 
 import jaxdiff
 import sample
 import train
 from jaxdiff.base import code, environment
 from jaxdiff.base.plain import CodeNeededError
+from jaxdiff.core.samplers import Sampler
+from jaxdiff.data.examples import Examples, opened
 from jaxdiff.models.config import FORM, read_config
 
 ROOT = Path(__file__).parent.parent
@@ -315,3 +320,35 @@ def test_a_damaged_config_is_refused_in_a_line(tmp_path, text):
     with pytest.raises(ValueError, match=r"config.json (is damaged|has the form)") as error:
         read_config(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        (np.zeros((5, 8, 8, 1), np.float32), "uint8 [n, height, width, channels], got float32 [5, 8, 8, 1]"),
+        (np.zeros((5, 8, 8), np.uint8), "uint8 [n, height, width, channels], got uint8 [5, 8, 8]"),
+    ],
+)
+def test_images_of_ones_own_are_looked_at_when_they_are_opened(images, says):
+    def mine():
+        return Examples(images)
+
+    with pytest.raises(ValueError, match=re.escape(f"the images of mine must be {says}")):
+        opened(mine)
+
+
+def test_data_of_ones_own_are_examples():
+    def mine():
+        return None
+
+    with pytest.raises(ValueError, match=re.escape("the data of mine must be Examples(images, ...), got NoneType")):
+        opened(mine)
+
+
+def test_a_sampler_without_a_step_is_refused_before_it_is_trained():
+    class Mine(Sampler):
+        def stp(self, denoise, key, x, t, s):
+            return x
+
+    with pytest.raises(ValueError, match=r"Mine needs step\(self, denoise, key, x, t, s\)$"):
+        replace(config, system=replace(config.system, sampler=Mine())).system.check()

@@ -577,6 +577,8 @@ def test_a_dry_run_writes_nothing(command, monkeypatch, capsys, tmp_path):
     assert "\nthe run     80 steps, 0.712 epochs\n" in shown
     assert re.search(r"\nfits this machine \(needs [\d.]+ MB of [\d.]+ [GT]B\)\n$", shown)
     assert list(tmp_path.iterdir()) == []
+    said = command(*TOY, "--workdir", tmp_path / "new", "training.steps=2", "training.log_every=2")[1]
+    assert re.search(r"([\d,]+) parameters", said)[1] == re.search(r"parameters  ([\d,]+);", shown)[1]
     assert command(*TOY, "--workdir", tmp_path / "new", "--dry_run", "batch_size=9")[0] == 2
 
 

@@ -56,6 +56,7 @@ def checked_sampler(sampler: Any) -> Sampler:
     """The sampler, if it is one."""
     message = f"sampler must be one of jaxdiff.core.samplers, such as DDIM(), got {sampler!r}"
     check(isinstance(sampler, Sampler), message)
+    check(type(sampler).step is not Sampler.step, f"{type(sampler).__name__} needs step(self, denoise, key, x, t, s)")
     return sampler
 
 

@@ -53,8 +53,15 @@ class Source(Protocol):
 
 
 def opened(source: Source | Callable[[], Examples]) -> Examples:
-    """The examples of a source, or of a function."""
-    return source() if isinstance(source, FunctionType) else source.open()  # type: ignore[union-attr]
+    """The examples of a source, or of a function, which may be anyone's."""
+    found = source() if isinstance(source, FunctionType) else source.open()  # type: ignore[union-attr]
+    name = getattr(source, "__name__", type(source).__name__)
+    if not isinstance(found, Examples):
+        raise ValueError(f"the data of {name} must be Examples(images, ...), got {type(found).__name__}")
+    shape, kind = np.shape(found.images), getattr(found.images, "dtype", np.dtype(np.uint8))
+    if len(shape) != 4 or kind != np.uint8:
+        raise ValueError(f"the images of {name} must be uint8 [n, height, width, channels], got {kind} {list(shape)}")
+    return found
 
 
 def check_images(size: int | tuple[int, int] | None, channels: int | None) -> None:

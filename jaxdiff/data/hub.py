@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxdiff.base import files
+from jaxdiff.base.logs import quiet
 from jaxdiff.base.text import first_line
 from jaxdiff.data.archives import LARGEST
 from jaxdiff.data.cache import stored
@@ -126,27 +126,13 @@ def _prepared(name: str, config: str | None, revision: str | None) -> Any:
         raise ValueError("Hub needs the library datasets: pip install datasets") from None
     if Path(name).is_dir():
         raise ValueError(f"{name} is also a folder here, which would be read instead: start from another folder")
-    with _quiet(), contextlib.nullcontext() if _reachable() else _offline():
+    with quiet("datasets", "huggingface_hub"), contextlib.nullcontext() if _reachable() else _offline():
         try:
             builder = datasets.load_dataset_builder(name, config, revision=revision)
             builder.download_and_prepare()
         except Exception as error:  # of many classes
             raise ValueError(_why(error, name, config, revision)) from None
         return _revised(builder, name, revision)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the libraries log, other than errors."""
-    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _reachable() -> bool:

@@ -317,7 +317,7 @@ class Experiment(Run):
 
     def _introduce(self, at: int, say: Callable[[str], None]) -> None:
         count, begins = len(self.examples), f"resumes at step {at}" if at else "begins"
-        what = f"{plural(count, 'image')}, {parameters(self.state_shapes):,} parameters, {self.trainer}"
+        what = f"{plural(count, 'image')}, {parameters(self.state_shapes.params):,} parameters, {self.trainer}"
         say(f"{self.folder} {begins}: {what}")
         if self.examples.unreadable:
             left_out, path = plural(len(self.examples.unreadable), "file"), self.folder / "unreadable.txt"
@@ -328,10 +328,11 @@ def _whole(field: Any) -> np.ndarray:
     """All rows, of which some may have to be made."""
     if isinstance(field, np.ndarray):
         return field
-    first = np.asarray(field[:1])
+    numbers = np.array_split(np.arange(len(field)), -(-len(field) // 1024))
+    first = np.asarray(field[numbers[0]])
     rows = np.empty((len(field), *first.shape[1:]), first.dtype)
-    for start in range(0, len(field), 1024):
-        rows[start : start + 1024] = field[start : start + 1024]
+    for some in numbers:
+        rows[some] = field[some]
     return rows
 
 

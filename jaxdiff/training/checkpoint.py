@@ -20,6 +20,7 @@ from jaxtyping import Array, UInt32
 
 from jaxdiff.base import files
 from jaxdiff.base.devices import agreed, is_first
+from jaxdiff.base.logs import quiet
 from jaxdiff.base.words import amount
 
 _EXHAUSTED = "RESOURCE_EXHAUSTED"  # memory; in TensorStore's messages also the disk, or the number of open files
@@ -39,7 +40,7 @@ class Checkpoints:
             max_to_keep=keep, keep_period=keep_every, cleanup_tmp_directories=writes, read_only=not writes
         )
         self._need = 0
-        self._manager = ocp.CheckpointManager(self.folder, options=self._options)
+        self._manager = _managed(self.folder, self._options)
 
     @property
     def steps(self) -> list[int]:
@@ -94,7 +95,7 @@ class Checkpoints:
         try:
             _check_files(path)
             # a manager of its own: one that has met a broken checkpoint reads the good ones no more
-            with ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+            with _managed(self.folder, ocp.CheckpointManagerOptions(read_only=True)) as manager:
                 return manager.restore(step, args=ocp.args.StandardRestore(like))
         except Exception as error:  # whatever Orbax and its parsers make of a broken file
             reason = _of_the_machine(error, path)
@@ -131,7 +132,7 @@ class Checkpoints:
         if is_first():
             os.replace(self.folder / str(step), aside)
         agreed(False)  # the others wait until it has moved
-        self._manager = ocp.CheckpointManager(self.folder, options=self._options)
+        self._manager = _managed(self.folder, self._options)
         return aside
 
     def wait(self) -> None:
@@ -142,6 +143,11 @@ class Checkpoints:
     def close(self) -> None:
         self.wait()
         self._manager.close()
+
+
+def _managed(folder: Path, options: ocp.CheckpointManagerOptions) -> Any:
+    with quiet("absl"):  # it logs what it makes of read_only
+        return ocp.CheckpointManager(folder, options=options)
 
 
 class DamagedError(ValueError):
