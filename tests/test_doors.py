@@ -221,6 +221,14 @@ def test_from_python_too(here):
     assert model.sample(2).shape == (2, 8, 8, 1)
 
 
+def test_training_from_python_gives_the_model_of_ones_own_classes(here, monkeypatch):
+    monkeypatch.setattr("jaxdiff.models.from_python._prepare", lambda: None)
+    model = jaxdiff.train("mine.py", "runs/mine")  # which is at its end
+    assert model.name.startswith("runs/mine at step ")
+    with pytest.raises(ValueError, match=r"the folder of the run comes before changes: jaxdiff\.train\(config, folder"):
+        jaxdiff.train("mine.py", "training.steps=3")
+
+
 def test_a_run_goes_on_after_a_class_was_renamed_only_if_its_old_code_is_named(here, called):
     (here / "renamed.py").write_text(SHAPES.replace("Descent", "Falling"))
     (here / "other.py").write_text(CONFIG.replace("Descent", "Falling").replace("shapes", "renamed"))
