@@ -36,9 +36,7 @@ def train(
     resumes. `config` is a file, the name of a shipped one, or a Config, which needs a workdir.
     """
     if workdir is not None and "=" in str(workdir):
-        raise ValueError(
-            f"the folder of the run comes before what is changed: train(config, workdir, {str(workdir)!r})"
-        )
+        raise ValueError(f"the folder of the run comes before changes: jaxdiff.train(config, folder, {str(workdir)!r})")
     _prepare()
     if isinstance(config, Config):
         if workdir is None:
