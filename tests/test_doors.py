@@ -15,7 +15,10 @@ import jaxdiff
 import sample
 import train
 from jaxdiff.base import code, environment
+from jaxdiff.base.overrides import overrides
 from jaxdiff.base.plain import CodeNeededError
+from jaxdiff.core import samplers
+from jaxdiff.core.process import VE
 from jaxdiff.core.samplers import Sampler
 from jaxdiff.data.examples import Examples, opened
 from jaxdiff.models.config import FORM, read_config
@@ -219,6 +222,15 @@ def test_from_python_too(here):
     model = jaxdiff.load("runs/mine", code=[shapes])
     assert isinstance(model.system, shapes.Doubled)
     assert model.sample(2).shape == (2, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("field", "is_"), [("sampler=DDIM", samplers.DDIM()), ("process=VE", VE()), ("sampler=ddpm", samplers.DDPM())]
+)
+def test_beside_ones_own_stand_the_librarys(field, is_, here):
+    own = code.load("mine.py")
+    name = field.partition("=")[0]
+    assert getattr(overrides(own, [f"system.{field}"]).system, name) == is_
 
 
 def test_training_from_python_gives_the_model_of_ones_own_classes(here, monkeypatch):

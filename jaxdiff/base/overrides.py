@@ -66,9 +66,11 @@ def _parsed(text: str, hint: Any, value: Any, path: str) -> Any:
 
 
 def _choices(value: Any, hint: Any) -> dict[str, Any]:
-    """What stands beside the present value, or where the annotation comes from: predictions.velocity, samplers.DDPM."""
+    """What stands beside the present value or its bases, or where the annotation comes from: velocity, DDPM."""
     named = value if isinstance(value, FunctionType) else type(value) if is_object(value) else None
     sources = [each for each in (named, *options_of(hint)) if is_config_class(each) or isinstance(each, FunctionType)]
+    if isinstance(named, type):  # of a class of one's own those of jaxdiff
+        sources += [base for base in named.__mro__[1:] if base.__module__.startswith("jaxdiff.")]
     homes = dict.fromkeys(home(each) for each in sources)
     return {name: v for each in homes for name, v in choices_of(sys.modules[each]).items()}
 
