@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 import os
 import re
 import signal
@@ -37,7 +38,14 @@ class Parser(argparse.ArgumentParser):
         for each in given:
             if re.fullmatch(r"--\w+=--", each):  # which argparse takes for the end of the options
                 self.error(f"argument {each.partition('=')[0]}: expected one argument")
+            self._check_flag(each.partition("=")[0])
         return super().parse_known_args(given, namespace)
+
+    def _check_flag(self, flag: str) -> None:
+        """Before what is missing is complained of, which may be what is misspelt."""
+        if re.fullmatch(r"--[a-zA-Z]\w*", flag) and flag not in self._option_string_actions:
+            near = difflib.get_close_matches(flag, self._option_string_actions, 1)
+            self.error(f"unrecognized arguments: {flag}" + f"; did you mean {near[0]}?" * bool(near))
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {one_line(message)}; --help tells more\n")
