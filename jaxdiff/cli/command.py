@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         """Before what is missing is complained of, which may be what is misspelt."""
         if re.fullmatch(r"--[a-zA-Z]\w*", flag) and flag not in self._option_string_actions:
             near = difflib.get_close_matches(flag, self._option_string_actions, 1)
-            self.error(f"unrecognized arguments: {flag}" + f"; did you mean {near[0]}?" * bool(near))
+            self.error(f"unrecognized arguments: {flag}" + "".join(f"; did you mean {each}?" for each in near))
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {one_line(message)}; --help tells more\n")
