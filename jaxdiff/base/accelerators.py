@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 from jaxdiff.base.console import warn
+from jaxdiff.base.text import first_line
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def check_used(root: Path = Path("/")) -> None:
         used = jax.default_backend()
     except (RuntimeError, AssertionError) as error:  # the second where it knows nothing of that name
         cure = f"; {_cure(accelerator, str(error))}" if accelerator else "; unset it, and JAX takes what there is"
-        raise ValueError(f"JAX_PLATFORMS={platforms} cannot be had here: {_first_line(error)}{cure}") from error
+        raise ValueError(f"JAX_PLATFORMS={platforms} cannot be had here: {_said(error)}{cure}") from error
     if used == "cpu" and accelerator is not None and platforms != "cpu":
         reason, cure = _why(accelerator)
         warn(f"computing on the CPU, though this machine has {accelerator.name}: {reason}; {cure}")
@@ -78,7 +79,7 @@ def _why(accelerator: Accelerator) -> tuple[str, str]:
         elif "Unknown backend" in str(error):
             reason = f"{plugin} {version} does not go with JAX {jax.__version__}"
         else:
-            reason = _first_line(error)
+            reason = _said(error)
         return reason, _cure(accelerator, str(error))
     return "JAX prefers the CPU here", f"unset JAX_PLATFORMS, or set it to {accelerator.platform}"
 
@@ -100,6 +101,7 @@ def _installed(accelerator: Accelerator) -> tuple[str, str | None]:
     return next(iter(accelerator.plugins)), None
 
 
-def _first_line(error: Exception) -> str:
-    message = str(error).partition(" (set JAX_PLATFORMS")[0].strip() or "JAX has no such platform"
-    return message.splitlines()[0].removesuffix(".")
+def _said(error: Exception) -> str:
+    """Without the advice that JAX adds, which `_cure` knows better; an assertion says nothing."""
+    told = first_line(error).partition(" (set JAX_PLATFORMS")[0].removesuffix(".")
+    return "JAX has no such platform" if isinstance(error, AssertionError) else told

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from jaxdiff.base import devices
+from jaxdiff.base.text import first_line
 from jaxdiff.base.words import amount
 from jaxdiff.nets.layers import concrete
 from jaxdiff.nets.machine import Kind
@@ -44,9 +45,8 @@ class Target:
             return self._topology().devices
         except Exception as error:  # a plugin that is missing or refuses says so in many classes
             needed = "jax[tpu]" if self.card is None else "jax[cuda12]"
-            reason = str(error).strip().splitlines()[0][:150]
             cure = f'pip install "{needed}=={jax.__version__}"'
-            raise ValueError(f"compiling for {self.title} takes {needed}: {cure} ({reason})") from None
+            raise ValueError(f"compiling for {self.title} takes {needed}: {cure} ({first_line(error)[:150]})") from None
 
     def _topology(self) -> Any:
         from jax.experimental import topologies
