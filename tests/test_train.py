@@ -471,7 +471,7 @@ def refused(result, says):
         (("training.wandb=project",), "needs Weights & Biases: pip install wandb"),
         (("training",), "has the form field.subfield=value"),
         (("--bogus",), "unrecognized arguments: --bogus; --help tells more"),
-        (("--work", "x"), "unrecognized arguments: --work; did you mean --workdir?"),
+        (("--work", "x"), 'unrecognized arguments: --work; did you mean "--workdir"?'),
         (("--config", "tests/tyo.py"), 'no config file tests/tyo.py; did you mean "toy"'),
     ],
 )

@@ -9,7 +9,8 @@ from typing import Any
 
 from jaxdiff.base.annotations import fields_of
 from jaxdiff.base.code import module
-from jaxdiff.base.tree import check, did_you_mean, error_at, home, is_config_class, make, require_part
+from jaxdiff.base.text import did_you_mean
+from jaxdiff.base.tree import check, error_at, home, is_config_class, make, require_part
 
 _OWN = re.compile(r"(?P<source>[^()]+):(?P<call>[^:()/\\]+(\(.*\))?)", re.DOTALL)
 

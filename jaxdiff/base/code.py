@@ -8,7 +8,8 @@ from types import ModuleType
 from typing import Any
 
 from jaxdiff.base.annotations import is_object
-from jaxdiff.base.tree import check, did_you_mean, error_at
+from jaxdiff.base.text import did_you_mean
+from jaxdiff.base.tree import check, error_at
 
 SHIPPED = Path(__file__).parents[2] / "configs"
 

@@ -5,15 +5,14 @@ place in a tuple. What is wrong is a ValueError of one line, which says where.
 """
 
 import dataclasses
-import difflib
 import sys
-from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
 from flax import linen as nn
 
 from jaxdiff.base.annotations import describe, fields_of, fitted, hints_of, is_object
+from jaxdiff.base.text import did_you_mean
 
 # --- its parts ------------------------------------------------------------------------------------------------------
 
@@ -149,9 +148,3 @@ def brief(value: Any) -> str:
 def error_at(path: str, message: object) -> ValueError:
     """An error of one line."""
     return ValueError(" ".join(f"{path}: {message}".removeprefix(": ").split()))
-
-
-def did_you_mean(name: str, legal: Iterable[str]) -> str:
-    """The nearest legal name, as a question; nothing if none is near."""
-    close = difflib.get_close_matches(name, list(legal), n=1)
-    return f'; did you mean "{close[0]}"?' if close else ""

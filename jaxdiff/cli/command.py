@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import difflib
 import os
 import re
 import signal
@@ -12,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from jaxdiff.base.text import shown
+from jaxdiff.base.text import did_you_mean, shown
 
 MEMORY = "RESOURCE_EXHAUSTED"  # in the message of the error that XLA raises then
 AT_ONCE, PATIENCE = 0.2, 2.0  # seconds until the first Ctrl-C is answered, and until the second one ends the process
@@ -44,8 +43,7 @@ class Parser(argparse.ArgumentParser):
     def _check_flag(self, flag: str) -> None:
         """Before what is missing is complained of, which may be what is misspelt."""
         if re.fullmatch(r"--[a-zA-Z]\w*", flag) and flag not in self._option_string_actions:
-            near = difflib.get_close_matches(flag, self._option_string_actions, 1)
-            self.error(f"unrecognized arguments: {flag}" + "".join(f"; did you mean {each}?" for each in near))
+            self.error(f"unrecognized arguments: {flag}{did_you_mean(flag, self._option_string_actions)}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {one_line(message)}; --help tells more\n")

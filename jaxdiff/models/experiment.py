@@ -100,12 +100,12 @@ class Experiment(Run):
     @cached_property
     def resident(self) -> bool:
         """Whether the data lie on the device, where a step takes its rows; else each batch is sent there."""
-        wanted, size = self.config.data_on_device, len(self.examples) * bytes_of(self.example_shapes())
+        wanted, size = self.config.data_on_device, len(self.examples) * bytes_of(self.example_shapes)
         kind = machine.kind() if self.elsewhere is None else self.elsewhere.kind
         return size <= RESIDENT and kind.platform in ("gpu", "tpu") if wanted is None else wanted
 
     def _row_shapes(self) -> dict[str, Any]:
-        return {"row": jax.ShapeDtypeStruct((), jnp.int32)} if self.resident else self.example_shapes()
+        return {"row": jax.ShapeDtypeStruct((), jnp.int32)} if self.resident else self.example_shapes
 
     @cached_property
     def _constants(self) -> tuple[Any, Any]:
@@ -124,11 +124,11 @@ class Experiment(Run):
         if not self.resident:
             return None
         count = len(self.examples)
-        return {name: row.update(shape=(count, row.size)) for name, row in self.example_shapes().items()}
+        return {name: row.update(shape=(count, row.size)) for name, row in self.example_shapes.items()}
 
     @property
     def _objective(self) -> Objective:
-        shapes = {name: row.shape for name, row in self.example_shapes().items()}
+        shapes = {name: row.shape for name, row in self.example_shapes.items()}
 
         def loss(params: Any, constants: tuple[Any, Any], key: Any, u: Any, example: dict[str, Any]) -> Any:
             codec, data = constants

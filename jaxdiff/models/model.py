@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from jaxdiff.base import notebook
 from jaxdiff.base.checks import require
-from jaxdiff.base.tree import did_you_mean
+from jaxdiff.base.text import did_you_mean
 from jaxdiff.core import sampling
 from jaxdiff.core.arguments import checked_indices, checked_sampler
 from jaxdiff.core.denoise import Denoiser

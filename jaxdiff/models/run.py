@@ -94,6 +94,7 @@ class Run:
         kept = self.folder / f"latents-{self.identity['hash']}.npy"
         return {"moments": latents.moments_of(self.codec, self.examples, kept), **own}
 
+    @cached_property
     def example_shapes(self) -> dict[str, Any]:
         """Of one row of a batch, with nothing decoded or encoded."""
         own = self.config.system.fields(self.examples)
