@@ -182,9 +182,9 @@ def lowered(
     noise: Any = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> jax.stages.Lowered:
-    """All steps of `sample` for one batch, traced for devices that need not be here. Costs are those of one step:
+    """All steps of `sample` for one batch, traced for devices that need not be here.
 
-    of a loop XLA counts one turn.
+    Its `cost_analysis` is that of one step, since XLA counts a loop once.
     """
     times, group = checked(times), Devices(devices)
     check_parts(denoise, process, sampler, times)
