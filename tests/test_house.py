@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ("base", "data", "nets", "core", "interop", "training", "models", "cli")  # from the ground up
+FLOORS = ("base", "data", "nets", "core", "interop", "evaluation", "training", "models", "cli")  # from the ground up
 # the extra `hub`, and what a notebook has: asked for within functions
 OPTIONAL = {"datasets", "huggingface_hub", "pyarrow", "IPython"}
 PACKAGES = {"PIL": "pillow", "tensorflow_datasets": "tensorflow-datasets", "orbax": "orbax-checkpoint"}

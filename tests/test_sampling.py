@@ -261,7 +261,7 @@ def test_device_memory_does_not_grow_with_the_number_of_steps():
         times = grids.Uniform()(process, steps)
         own = sampling._Own(np.arange(4, dtype=np.uint32))
         keys, carry = sampling._begin(process, sampler, (32, 32, 3), times, np.uint32(0), own)
-        inputs, rest = sampling._split(gaussian(process))
+        inputs, rest = sampling.split(gaussian(process))
         lowered = sampling._advance.lower(rest, process, sampler, inputs, keys, (), carry, times, 0, steps)
         return lowered.compile().memory_analysis().temp_size_in_bytes
 

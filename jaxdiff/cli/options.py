@@ -24,14 +24,15 @@ def _number(kind: type, low: float, high: float, what: str) -> Callable[[str], f
     return read
 
 
-_count = _number(int, 1, 2**32, "a whole number, at least 1")
+count = _number(int, 1, 2**32, "a whole number, at least 1")
 _whole = _number(int, 0, 2**32 - 1, "a whole number, at least 0 and below 2^32")
 _share = _number(float, 0, 1, "from 0 to 1")
 _at_least_0 = _number(float, 0, math.inf, "a number, at least 0")
 _real = _number(float, -1e6, 1e6, "a number")
 
 # a flag, others that it cannot stand beside, and others of which one must be there
-RULES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+Rules = tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
+RULES: Rules = (
     ("workdir", ("from_diffusers",), ()),
     ("checkpoint", ("from_diffusers",), ()),
     ("average", ("from_diffusers",), ()),
@@ -58,22 +59,22 @@ RULES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 
 def parser() -> Parser:
     made = Parser("sample.py", DESCRIPTION, listed(), usage="python sample.py [options]")
-    _which(made.add_argument_group("which model").add_argument)
-    _what(made.add_argument_group("what").add_argument)
-    how = made.add_argument_group(
+    which(made.add_argument_group("which model").add_argument)
+    what(made.add_argument_group("what").add_argument)
+    last = made.add_argument_group(
         "how", "without --sampler and --grid, these change the sampler and the grid of the config"
     )
-    _guidance(made.add_argument_group("guidance").add_argument)
+    guidance(made.add_argument_group("guidance").add_argument)
     _editing(made.add_argument_group("editing").add_argument)
     _out(made.add_argument_group("out").add_argument)
-    _how(how.add_argument, frozenset(action.dest for action in made._actions))
+    how(last.add_argument, frozenset(action.dest for action in made._actions))
     return made
 
 
 Add = Callable[..., argparse.Action]
 
 
-def _which(add: Add) -> None:
+def which(add: Add) -> None:
     add("--workdir", type=Path, metavar="DIR", help="the folder of a run (default: the one trained last in runs/)")
     add("--checkpoint", type=_whole, metavar="STEP", help="which checkpoint of it, by its step (default: the newest)")
     average = "which average of the parameters: its number in the config (default: 0), or none for the parameters"
@@ -84,10 +85,10 @@ def _which(add: Add) -> None:
     add("--from_diffusers", type=Path, metavar="DIR", help="a folder saved by diffusers, instead of a run")
 
 
-def _what(add: Add) -> None:
-    add("--num", type=_count, metavar="N", help="how many images (default: as many as the config shows)")
+def what(add: Add, many: str = "how many images (default: as many as the config shows)") -> None:
+    add("--num", type=count, metavar="N", help=many)
     add("--labels", metavar="L", help="labels to draw in turn, such as 3, 0-9 or cat,ship (default: all)")
-    add("--per_label", type=_count, metavar="N", help="how many images of each label, prompt or given image")
+    add("--per_label", type=count, metavar="N", help="how many images of each label, prompt or given image")
     add("--prompt", action="append", metavar="TEXT", help="a text; repeat --prompt for several, drawn in turn")
     add(
         "--seed",
@@ -98,16 +99,16 @@ def _what(add: Add) -> None:
     add("--first", type=_whole, metavar="N", help="the number of the first image (default: 0)")
     add(
         "--batch_size",
-        type=_count,
+        type=count,
         metavar="N",
         help="images at a time (default: 64; fewer above 128x128, or if memory runs out)",
     )
 
 
-def _how(add: Add, taken: frozenset[str]) -> None:
+def how(add: Add, taken: frozenset[str]) -> None:
     own = "or your own, file.py:Name"
     add("--sampler", metavar="NAME", help=f'one of the list below, such as ddim or "ddim(eta=0.5)", {own}')
-    add("--steps", type=_count, metavar="N", help="how many steps (default: the config's)")
+    add("--steps", type=count, metavar="N", help="how many steps (default: the config's)")
     add("--grid", metavar="NAME", help=f'where the steps are: a grid of the list below, such as "karras(rho=5)", {own}')
     taken |= {"sampler", "steps", "grid"}
     for kind, files in (("sampler", catalogue.SAMPLERS), ("grid", catalogue.GRIDS)):
@@ -130,7 +131,7 @@ def listed() -> str:
     return "\n".join(lines)
 
 
-def _guidance(add: Add) -> None:
+def guidance(add: Add) -> None:
     scale = "0 unconditional, 1 the plain conditional model, above 1 sharper (default: the config's)"
     add("--guidance_scale", type=_real, metavar="X", help=scale)
     add("--classifier", type=Path, metavar="DIR", help="the run of a classifier that guides the model")
@@ -169,10 +170,8 @@ def _editing(add: Add) -> None:
     add("--was", metavar="L", help="with --invert: the label or prompt of the given images (default: none)")
     add("--mask", type=Path, nargs="+", metavar="IMAGE", help="paint where these are white, keep the rest")
     add("--outpaint", metavar="L,T,R,B", help="paint so many more pixels to the left, top, right and bottom")
-    add(
-        "--resample", type=_count, metavar="N", help="with --mask or --outpaint: repeat each step so often (default: 1)"
-    )
-    add("--upscale", type=_count, metavar="K", help="reconstruct images K times larger than the given ones")
+    add("--resample", type=count, metavar="N", help="with --mask or --outpaint: repeat each step so often (default: 1)")
+    add("--upscale", type=count, metavar="K", help="reconstruct images K times larger than the given ones")
     add("--colorize", action="store_true", help="reconstruct the colours of gray images")
     between = "from seed A to seed B, or from the first --init to the second, in --per_label images (default: 10)"
     add("--interpolate", nargs="?", const="", metavar="A,B", help=between)
@@ -216,17 +215,23 @@ DESCRIPTION = """Draw images from a trained model.
 """
 
 
-def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
+def parsed(arguments: list[str] | None = None, prog: str = "sample.py") -> argparse.Namespace:
     made = parser()
+    made.prog = prog
     found = made.parse_args(arguments)
-    for flag, others, needed in RULES:
+    check_rules(made, found, RULES)
+    return found
+
+
+def check_rules(made: Parser, found: argparse.Namespace, rules: Rules) -> None:
+    """Refuses flags that contradict each other, or lack another."""
+    for flag, others, needed in rules:
         if _given(found, flag):
             for other in others:
                 if _given(found, other):
                     made.error(f"--{flag} and --{other} contradict each other: leave one out")
             if needed and not any(_given(found, other) for other in needed):
                 made.error(f"--{flag} needs {' or '.join(f'--{other}' for other in needed)}")
-    return found
 
 
 def _given(found: argparse.Namespace, flag: str) -> bool:

@@ -158,7 +158,7 @@ def program(
     """
     times = checked(times)
     check_parts(denoise, process, sampler, times)
-    inputs, rest = _split(denoise)
+    inputs, rest = split(denoise)
 
     def draw(inputs: Any, seed: Array, indices: Array, *conditions: Any) -> Array:
         own = _Own(indices, conditions)
@@ -188,7 +188,7 @@ def lowered(
     """
     times, group = checked(times), Devices(devices)
     check_parts(denoise, process, sampler, times)
-    inputs, rest = _split(denoise)
+    inputs, rest = split(denoise)
     numbers = np.asarray(indices, np.uint32)
     own = _Own(numbers, checked_conditions(conditions, len(numbers)), images, noise)
     begun = jax.eval_shape(partial(_begin, process, sampler, shape), times, np.uint32(0), own)
@@ -232,7 +232,7 @@ class _Job:
             check_parts(denoise, process, sampler, times)
         self.process, self.sampler, self.shape = process, sampler, shape
         self.group, self.steps = Devices(devices), len(times) - 1
-        inputs, self.rest = _split(denoise)
+        inputs, self.rest = split(denoise)
         self.inputs, self.times = self.group.replicate((inputs, times))
 
     def run(
@@ -314,7 +314,7 @@ def _advance(
     start: Array,
     stop: Array,
 ) -> Any:
-    denoise = _join(inputs, rest)
+    denoise = join(inputs, rest)
 
     def one(key: KeyArray, condition: tuple[Any, ...], carry: Any) -> Any:
         def denoised(x: Image, t: Array) -> Image:
@@ -330,7 +330,7 @@ def _advance(
 
 @partial(jax.jit, static_argnames=("rest", "process"))
 def _expected(rest: Any, process: Process, inputs: Any, condition: tuple[Any, ...], t: Array, x: Array) -> Array:
-    x_0 = jax.vmap(lambda x, condition: _join(inputs, rest)(x, t, *condition))(x, condition)
+    x_0 = jax.vmap(lambda x, condition: join(inputs, rest)(x, t, *condition))(x, condition)
     return jnp.where(process.sigma(t) > 0, x_0, x)  # of clean data itself there is nothing to expect
 
 
@@ -339,13 +339,13 @@ def _images(sampler: Sampler, carry: Any) -> Array:
     return jax.vmap(sampler.image)(carry)
 
 
-def _split(denoise: Denoiser) -> tuple[Any, Any]:
+def split(denoise: Denoiser) -> tuple[Any, Any]:
     """The arrays and floats of a denoiser, which are inputs of a program, and the rest, hashable, a part of it."""
     leaves, structure = jax.tree.flatten(denoise)
     inputs, rest = eqx.partition(leaves, lambda leaf: eqx.is_array_like(leaf) and not isinstance(leaf, bool | int))
     return inputs, (structure, tuple(rest))
 
 
-def _join(inputs: Any, rest: Any) -> Denoiser:
+def join(inputs: Any, rest: Any) -> Denoiser:
     structure, leaves = rest
     return jax.tree.unflatten(structure, eqx.combine(inputs, list(leaves)))

@@ -19,14 +19,14 @@ from jaxdiff.base.words import plural
 from jaxdiff.data.archives import LARGEST, content
 from jaxdiff.data.cache import stored
 from jaxdiff.data.examples import Cache, Examples, height_and_width
-from jaxdiff.data.images import extensions
+from jaxdiff.data.images import extensions, shape_of
 from jaxdiff.data.labels import by_name, numbered
 from jaxdiff.data.records import Loaded, loaded
 
 _TABLES = ("labels.csv", "captions.csv", "metadata.csv")
 _COLUMNS = {"file_name": "file", "filename": "file", "image": "file", "text": "caption", "class": "label"}
 _MOST_ROWS = 2**21
-_TRAINED_ON, _HELD_OUT = {"train", "training"}, {"val", "valid", "validation", "test"}
+TRAINED_ON, HELD_OUT = {"train", "training"}, {"val", "valid", "validation", "test"}
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,20 @@ def _place(path: Path) -> _Place:
     raise ValueError(f"{path} {what}: path must be a folder of images")
 
 
+def has_files(path: str) -> bool:
+    """Whether it is a folder, or one within a .zip, with anything in it."""
+    try:
+        return any(_place(Path(path)).names())
+    except ValueError:
+        return False
+
+
+def shapes_in(path: str) -> dict[tuple[int, ...], str]:
+    """The shapes of the images in it as they are, each with the name of a file that has it."""
+    place = _place(Path(path))
+    return {shape_of(place.read(name)): name for name in reversed(_listed(place, "auto", path).names)}
+
+
 class _Listed(NamedTuple):
     """The files of the examples, and what is known of each."""
 
@@ -202,8 +216,8 @@ def _check_one_split(names: Sequence[str], path: str) -> None:
     for _ in range(2):
         found = sorted({each[0] for each in folders if each})
         kinds = {name.lower(): name for name in found}
-        trains, tests = kinds.keys() & _TRAINED_ON, kinds.keys() & _HELD_OUT
-        if (trains and tests) or (all(folders) and kinds.keys() <= _TRAINED_ON | _HELD_OUT):
+        trains, tests = kinds.keys() & TRAINED_ON, kinds.keys() & HELD_OUT
+        if (trains and tests) or (all(folders) and kinds.keys() <= TRAINED_ON | HELD_OUT):
             splits = [kinds[kind] for kind in (*sorted(trains), *sorted(tests))]
             raise ValueError(
                 f"{path} holds {' and '.join(splits)}: name one, {path}/{splits[0]}, or say what labels are"

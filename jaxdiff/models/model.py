@@ -25,6 +25,7 @@ from jaxdiff.models.conditions import Labels, Prompts
 from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.edit import Edit, EditCondition, turns
 from jaxdiff.models.latents import decoded, encoded
+from jaxdiff.models.likelihood import Likelihood
 from jaxdiff.nets.autoencoder import Codec
 
 
@@ -277,6 +278,39 @@ class Model:
             steps = len(self.times(kwargs.get("steps"), kwargs.get("grid"))) - 1
             watched: dict[str, Any] = {"callback": seen, "every": max(steps // 20, 1)} if shown else {}
             return np.concatenate([images for _, images in self.batches(indices, *args, **(watched | kwargs))])
+
+    # --- likelihood -------------------------------------------------------------------------------------------------
+
+    def log_likelihoods(
+        self,
+        images: Any,
+        labels: int | str | Sequence[int | str] | None = None,
+        prompts: str | Sequence[str] | None = None,
+        *,
+        how: Likelihood = Likelihood(),
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> Iterator[np.ndarray]:
+        """log p of images in nats, batch by batch: of floats in [-1, 1] the density, of uint8 the probability.
+
+        By the probability-flow ODE, or as `how` says. Labels or prompts take turns; without any, a conditional model is
+        asked without its condition.
+        """
+        if self.codec is not None:
+            raise ValueError(f"{self.name} is a latent model: it has a density of latents, and none of images")
+        if not len(images) or tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(f"{self.name} draws {self.image_shape} images, got {tuple(images.shape)}")
+        numbers = np.arange(len(images))
+        said = labels is not None or prompts is not None
+        conditions = self.conditions_of(numbers, labels, prompts) if said else self.null(len(images))
+        t_max = self.system.network_denoiser(self.params).t_max
+        denoise = self.denoiser(1.0, threshold=0.0)
+        parts = denoise, self.system.process, images, conditions
+        return how.batches(*parts, t_max=t_max, seed=seed, batch_size=batch_size)
+
+    def log_likelihood(self, images: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+        """All of them in one array, otherwise as `log_likelihoods`."""
+        return np.concatenate(list(self.log_likelihoods(images, *args, **kwargs)))
 
 
 def _letters(name: str) -> str:

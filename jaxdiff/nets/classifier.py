@@ -27,4 +27,5 @@ class EncoderUNet(ContractingPath):
         mean = jnp.mean(pixels, -2, keepdims=True)
         q, k, v = (dense(x.shape[-1], dtype=dtype, name=n)(a) for n, a in (("q", mean), ("k", pixels), ("v", pixels)))
         pooled = mean + attend(q, k, v, self.heads_of(x.shape[-1]))
+        self.sow("intermediates", "pooled", pooled[..., 0, :])  # features, for those who compare images
         return dense(self.classes, zero=True, dtype=dtype, name="logits")(pooled[..., 0, :])

@@ -1,0 +1,145 @@
+"""How far samples are from real images: Fréchet, kernel, fidelity and variety, and whether labels are right."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdiff.base.console import say
+from jaxdiff.base.text import shown
+from jaxdiff.base.words import plural
+from jaxdiff.cli import report
+from jaxdiff.cli.evaluate_options import SEVERAL, settings
+from jaxdiff.cli.evaluation import Evaluation
+from jaxdiff.cli.plan import Plan
+from jaxdiff.cli.real import Real, known_summary, others_of, summary_of
+from jaxdiff.data.examples import Examples
+from jaxdiff.evaluation.features import LITE0, Features
+from jaxdiff.evaluation.summary import Summary
+from jaxdiff.models.judging import classifier_features, features_of
+from jaxdiff.models.loading import load_classifier
+
+COUNT = 10_000
+
+
+class Distances:
+    """What all samples of one call are held against."""
+
+    def __init__(self, asked: Evaluation) -> None:
+        self.asked, o = asked, asked.o
+        self.features = features_of(o.features or LITE0, o.weights, asked.modules)
+        self.judge = self._judge()
+        self.reference = asked.real(o.reference)
+
+    def _judge(self) -> Features | None:
+        """What tells whether an image shows its label; the features themselves if they are those of a run."""
+        o = self.asked.o
+        if o.judge is not None:
+            return classifier_features(load_classifier(o.judge, code=self.asked.modules))
+        return self.features if o.features and Path(o.features).is_dir() else None
+
+    def of(self, samples: dict[str, object]) -> dict[str, Any]:
+        """What numbers are of: without it they mean nothing."""
+        used = {"name": self.features.name, "hash": self.features.hash, "may be called FID": self.features.is_inception}
+        judge = None if self.judge is None else {"name": self.judge.name, "hash": self.judge.hash}
+        return {"samples": samples, "reference": self.reference.identity, "features": used, "judge": judge}
+
+    def prepare(self, count: int) -> None:
+        """Features of the real images, once it is clear that they can mean something."""
+        self._check_enough(self.features.count, count)
+        self.there = known_summary(self.features, self.reference)
+        self._check_enough(self.there.rows.shape[1], count)
+        others = others_of(self.asked.config, self.reference)
+        self.floor = self._floor(others, count)
+
+    def _check_enough(self, many: int | None, count: int) -> None:
+        """A covariance of so many numbers needs more images than these."""
+        real = len(self.reference.examples)
+        if many is not None and min(count, real) <= many:
+            raise ValueError(
+                f"{self.features.name} has {many:,} features, of which a distance means something from {many + 1:,} "
+                f"images on: here are {count:,} samples and {real:,} real ones; take more of them"
+            )
+
+    def _floor(self, others: Real | None, count: int) -> dict[str, Any] | None:
+        """The same numbers of as many other real images: what a perfect model would reach."""
+        if others is None or min(count, len(others.examples)) <= self.there.rows.shape[1]:
+            return None
+        found = known_summary(self.features, others, min(count, len(others.examples)))
+        return report.compared(found, self.there, self.features)
+
+    def numbers(self, samples: Examples, of: dict[str, Any]) -> dict[str, Any]:
+        """All numbers of a set of images; kept."""
+        found = summary_of(self.features, samples.images, "features")
+        numbers = report.compared(found, self.there, self.features)
+        if self.judge is not None and samples.labels is not None:
+            numbers["accuracy"] = report.accuracy(self._guesses(found, samples), samples.labels)
+        self.asked.report.add(of, numbers | ({} if self.floor is None else {"real images": self.floor}))
+        return numbers
+
+    def _guesses(self, found: Summary, samples: Examples) -> np.ndarray:
+        """Which class each shows."""
+        assert self.judge is not None
+        if self.judge is not self.features:
+            found = summary_of(self.judge, samples.images, "labels")
+        most, classes = 0 if samples.labels is None else int(samples.labels.max()), found.shares.shape[1]
+        if most >= classes:
+            raise ValueError(f"the samples have labels up to {most}, {self.judge.name} knows {classes}: take another")
+        return found.guesses
+
+
+def distances(asked: Evaluation) -> int:
+    """The exit code."""
+    against = Distances(asked)
+    plans: list[Plan | None] = [None] if asked.o.samples is not None else [*asked.plans(COUNT)]
+    given = asked.samples(against.reference, None) if plans == [None] else None
+    count = len(given) if given is not None else min(plan.count for plan in plans if plan is not None)
+    against.prepare(count)
+    says(against, count)
+    rows = [] if against.floor is None else [("real images", against.floor)]
+    each = []
+    for number, plan in enumerate(plans):
+        of = against.of(asked.of(plan))
+        known = asked.report.find(of)
+        if known is None:
+            samples = given or asked.samples(against.reference, plan)
+            if samples is None:
+                return 130
+            known = against.numbers(samples, of)
+        each.append(known)
+        rows.append((asked.o.samples.name if plan is None else named(asked, number, plan), known))
+    print(report.table(rows))
+    plotted(asked, each, against.floor)
+    print(shown(str(asked.report.path)))
+    return 0
+
+
+def says(against: Distances, count: int) -> None:
+    features, reference = against.features, against.reference
+    fid = "the Fréchet distance is FID" if features.is_inception else "no FID, which takes --features inception"
+    real = f"{plural(len(reference.examples), 'real image')} ({reference.name})"
+    say(f"{plural(count, 'image')} against {real}, by {features.name}: {fid}")
+
+
+def named(asked: Evaluation, number: int, plan: Plan) -> str:
+    """What is varied; or, of one alone, all."""
+    varied = [name for name in SEVERAL if "," in str(getattr(asked.o, name))]
+    values = list(settings(asked.o))[number]
+    said = (
+        f"{name}={getattr(values, name)}" if name == "average" else f"{name}={getattr(values, name):g}"
+        for name in varied
+    )
+    return " ".join(said) or plan.how()
+
+
+def plotted(asked: Evaluation, each: list[dict[str, Any]], floor: dict[str, Any] | None) -> None:
+    """A plot, if one thing alone was varied, and is a number."""
+    varied = [name for name in SEVERAL if "," in str(getattr(asked.o, name))]
+    if len(varied) != 1:
+        return
+    with contextlib.suppress(TypeError, ValueError):  # an average may be none
+        values = [float(getattr(setting, varied[0])) for setting in settings(asked.o)]
+        path = asked.place / f"evaluation_{varied[0]}.png"
+        report.plot(path, varied[0].replace("_", " "), values, each, floor)
+        print(shown(str(path)))

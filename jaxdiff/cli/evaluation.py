@@ -1,0 +1,96 @@
+"""What the three questions of evaluate.py have in common: the data, the plans, and where results go."""
+
+import contextlib
+import hashlib
+import json
+from argparse import Namespace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from jaxdiff.base import code
+from jaxdiff.base.console import say
+from jaxdiff.base.words import plural
+from jaxdiff.cli import output
+from jaxdiff.cli.drawing import Drawing
+from jaxdiff.cli.evaluate_options import settings
+from jaxdiff.cli.plan import Plan, planned
+from jaxdiff.cli.real import Real, reference_of, samples_of
+from jaxdiff.cli.report import Report
+from jaxdiff.cli.sample import about
+from jaxdiff.cli.which import newest
+from jaxdiff.data import Arrays
+from jaxdiff.data.examples import Examples
+from jaxdiff.models.config import Config, read_config
+
+
+class Evaluation:
+    """What the options of evaluate.py ask for."""
+
+    def __init__(self, o: Namespace) -> None:
+        if o.samples is None and o.workdir is None and o.from_diffusers is None:
+            o.workdir = newest(Path("runs"))
+        self.o, self.modules = o, [code.module(source) for source in o.code or ()]
+
+    @cached_property
+    def config(self) -> Config:
+        """That whose data are the reference: named, or that of the run."""
+        config = read_config(self.o.workdir, self.modules) if self.o.data is None else code.load(self.o.data)
+        if not isinstance(config, Config):
+            raise ValueError(f"{self.o.data} holds no Config of a run, whose data could be the reference")
+        return config
+
+    def real(self, split: str | None) -> Real:
+        return reference_of(self.config, split)
+
+    @property
+    def place(self) -> Path:
+        """Where pictures go: beside the run, or beside the images."""
+        return self.o.workdir or Path() if self.o.samples is None else self.o.samples.parent
+
+    @cached_property
+    def report(self) -> Report:
+        before = "" if self.o.samples is None else f"{self.o.samples.stem}_"
+        return Report(self.place / f"{before}evaluation.json")
+
+    def plans(self, count: int) -> list[Plan]:
+        """What is drawn for each of the values that are tried; nothing is, before all of them are legal."""
+        plans = []
+        for each in settings(self.o):
+            each.num = each.num or (None if each.per_label else count)
+            plans.append(planned(each))
+        return plans
+
+    def samples(self, real: Real, plan: Plan | None) -> Examples | None:
+        """Those that are given, or those of the plan; None if it was stopped."""
+        shape = tuple(real.examples.images.shape[1:])
+        if plan is None:
+            return samples_of(self.o.samples, shape)
+        real.check_alike(plan.model.image_shape)
+        return self._drawn(plan)
+
+    def _drawn(self, plan: Plan) -> Examples | None:
+        """The images that are there, and the rest."""
+        path = self.place / "evaluation" / f"samples-{hashed(about(plan) | {'count': plan.count})}.npz"
+        if not output.is_finished(path, plan.count, about(plan)):
+            height, width, channels = plan.model.image_shape
+            labelled = plan.labels_of(np.zeros(1, int)) is not None
+            path.parent.mkdir(parents=True, exist_ok=True)
+            opened = output.Npz(path, plan.count, (height, width, channels), labelled, about(plan))
+            with contextlib.closing(opened) as kept:
+                say(f"{plural(plan.count, 'image')} of {plan.model.name}: {plan.how()}")
+                drawing = Drawing(plan, [kept])
+                if not drawing.run():
+                    say(f"stopped at {drawing.done:,} of {plural(plan.count, 'image')}; the same command resumes")
+                    return None
+                kept.finish()
+        return Arrays(str(path)).open()
+
+    def of(self, plan: Plan | None) -> dict[str, object]:
+        """What tells these samples from others."""
+        return {"file": str(self.o.samples)} if plan is None else about(plan) | {"count": plan.count}
+
+
+def hashed(of: object) -> str:
+    return hashlib.sha256(json.dumps(of).encode()).hexdigest()[:16]

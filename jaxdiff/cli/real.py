@@ -1,0 +1,113 @@
+"""The real images that samples are compared with, and what features make of them: kept, since they do not change."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxdiff.base import files
+from jaxdiff.base.console import say
+from jaxdiff.data import Arrays, Folder
+from jaxdiff.data.examples import Examples, Images, opened
+from jaxdiff.data.folder import shapes_in
+from jaxdiff.data.identity import identity_of
+from jaxdiff.data.splits import split_of
+from jaxdiff.evaluation.features import Features
+from jaxdiff.evaluation.summary import Summary
+from jaxdiff.models.config import Config
+
+
+@dataclass(frozen=True, eq=False)
+class Real:
+    """A split of the data."""
+
+    name: str
+    examples: Examples
+
+    @property
+    def identity(self) -> str:
+        """What tells these images from others."""
+        known = identity_of(self.examples)
+        return f"{self.name} {known['count']} {known['image']} {known['hash']}"
+
+    def check_alike(self, shape: tuple[int, ...]) -> None:
+        real = tuple(self.examples.images.shape[1:])
+        if real != tuple(shape):
+            sizes = ["x".join(map(str, each)) for each in (shape, real)]
+            raise ValueError(f"the images drawn are {sizes[0]}, the real ones {sizes[1]}: name other --data")
+
+
+def reference_of(config: Config, split: str | None) -> Real:
+    """The real images that samples are compared with; by default those that were not trained on."""
+    if split == "train":
+        return Real("train", opened(config.data))
+    if split in (None, "test") and config.held_out is not None:
+        return Real("test", opened(config.held_out))
+    try:
+        source = split_of(config.data, split or "test")
+    except ValueError as error:
+        instead = "--reference train compares with the images it was trained on, --data with those of another config"
+        raise ValueError(f"no {split or 'test'} split: {error}; {instead}") from None
+    return Real(split or "test", opened(source))
+
+
+def others_of(config: Config, reference: Real) -> Real | None:
+    """More real images, that are not the reference: what a perfect model would draw; None if there are none."""
+    try:
+        return reference_of(config, "train" if reference.name != "train" else "test")
+    except ValueError:
+        return None
+
+
+def samples_of(path: Path, like: tuple[int, ...]) -> Examples:
+    """Anyone's images, from a file or a folder, if they are of the reference's size: fitting them would change them."""
+    from_file = path.suffix.lower() in (".npz", ".npy")
+    found = Arrays(str(path)).open() if from_file else None
+    shapes = shapes_in(str(path)) if found is None else {tuple(found.images.shape[1:]): path.name}
+    gray = {(*like[:2], 1)} if found is None else set()  # a gray file may show a colour image
+    other = next((shape for shape in shapes if shape not in {like, *gray}), None)
+    if other is not None:
+        sizes = ["x".join(map(str, shape)) for shape in (other, like)]
+        raise ValueError(
+            f"{path} has images of {sizes[0]}, {shapes[other]}; the reference has {sizes[1]}: make them equal"
+        )
+    return found or Folder(str(path), size=(like[0], like[1]), channels=like[2], strict=True).open()
+
+
+class First:
+    """The first of some images."""
+
+    def __init__(self, images: Images, count: int) -> None:
+        self._images, self.shape = images, (min(count, len(images)), *images.shape[1:])
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(self._images[rows])
+
+
+def summary_of(features: Features, images: Images, what: str) -> Summary:
+    """What features make of images, with a bar."""
+    made = Summary(len(images))
+    with tqdm(total=len(images), desc=what, unit=" images", disable=None, dynamic_ncols=True) as bar:
+        for rows, logits in features.batches(images):
+            made.add(rows, logits)
+            bar.update(len(rows))
+    made.close()
+    return made
+
+
+def known_summary(features: Features, real: Real, count: int | None = None) -> Summary:
+    """The same of real images, of all or of the first `count`; kept in the cache."""
+    images = First(real.examples.images, count or len(real.examples))
+    key = hashlib.sha256(f"{features.name} {features.hash} {real.identity} {len(images)}".encode()).hexdigest()[:24]
+    path = files.cache_folder() / "features" / f"{key}.npz"
+    found = Summary.load(path)
+    if found is None:
+        say(f"features of the {len(images):,} real images, {real.name}, once")
+        found = summary_of(features, images, real.name)
+        found.save(path)
+    return found

@@ -1,0 +1,97 @@
+"""Distances between two sets of images, by their features; each with what chance may have done to it."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdiff.evaluation.summary import Summary
+
+BLOCK = 1000  # images, of which one estimate of the kernel distance is made
+
+
+class Estimate(NamedTuple):
+    """A number and its standard error."""
+
+    value: float
+    error: float = math.nan
+
+
+def frechet(samples: Summary, reference: Summary) -> Estimate:
+    """|m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^(1/2)), between the two Gaussians with these moments.
+
+    The error is that of the samples alone, by the delta method: bootstrapping would not do, since the distance grows
+    with every image that is drawn twice.
+    """
+    root = _root(reference.covariance)
+    value = _between(samples.mean, samples.covariance, reference, root)
+    return Estimate(value, _error(samples, reference, root))
+
+
+def _between(mean: np.ndarray, covariance: np.ndarray, reference: Summary, root: np.ndarray) -> float:
+    crossed = np.linalg.eigvalsh(root @ covariance @ root)  # the eigenvalues of C1 C2
+    trace = np.trace(covariance) + np.trace(reference.covariance)
+    apart = float(((mean - reference.mean) ** 2).sum() + trace - 2 * np.sqrt(np.maximum(crossed, 0)).sum())
+    return max(apart, 0.0)
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+def _error(samples: Summary, reference: Summary, root: np.ndarray) -> float:
+    """The distance changes by psi(x) / n with each image: 2 (m1 - m2) . z + z' (1 - A) z, where z = x - m1, and A maps
+    the samples' Gaussian onto that of the reference."""
+    values, vectors = np.linalg.eigh(root @ samples.covariance @ root)
+    safe = np.where(values > 1e-10 * max(values[-1], 1e-300), values, np.inf)
+    onto = root @ (vectors / np.sqrt(safe)) @ vectors.T @ root
+    z = samples.rows - samples.mean
+    psi = 2 * z @ (samples.mean - reference.mean) + ((z - z @ onto) * z).sum(1)
+    return float(psi.std(ddof=1) / math.sqrt(samples.count))
+
+
+def frechet_at_infinity(samples: Summary, reference: Summary) -> float:
+    """What the distance tends to with more and more samples (Chong & Forsyth 2020): linear in 1 / n, from all kept
+    samples, halves and quarters of them."""
+    root, count = _root(reference.covariance), len(samples.rows)
+    counts, values = [], []
+    for parts in (1, 2, 4):
+        for rows in np.array_split(samples.rows[: count - count % 4].astype(np.float64), parts):
+            counts.append(len(rows))
+            values.append(_between(rows.mean(0), np.cov(rows.T), reference, root))
+    slope_and_end = np.polyfit(1 / np.array(counts), values, 1, w=np.sqrt(counts))
+    return float(slope_and_end[1])
+
+
+def kernel_distance(x: np.ndarray, y: np.ndarray) -> float:
+    """MMD² of the kernel (x . y / d + 1)³, without bias (Binkowski et al. 2018): of KID, if the features are its."""
+    kernel = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3  # noqa: E731
+    inner = lambda a: (kernel(a, a).sum(dtype=np.float64) - _diagonal(a)) / (len(a) * (len(a) - 1))  # noqa: E731
+    return float(inner(x) + inner(y) - 2 * kernel(x, y).mean(dtype=np.float64))
+
+
+def _diagonal(a: np.ndarray) -> float:
+    return float((((a**2).sum(1) / a.shape[1] + 1) ** 3).sum(dtype=np.float64))
+
+
+def kid(samples: Summary, reference: Summary, scaled: bool) -> Estimate:
+    """The mean over disjoint blocks of 1,000 images of each, which are independent: so the error is theirs.
+
+    `scaled` makes the mean square of the reference's features 1, where they have no scale that is agreed on.
+    """
+    count = min(len(samples.rows), len(reference.rows))
+    blocks = max(count // BLOCK, 2)
+    scale = np.sqrt(np.mean(reference.rows**2)) if scaled else np.float32(1)
+    parts = (np.array_split(each.rows[:count] / scale, blocks) for each in (samples, reference))
+    each = [kernel_distance(x, y) for x, y in zip(*parts, strict=True)]
+    return Estimate(float(np.mean(each)), float(np.std(each, ddof=1) / math.sqrt(blocks)))
+
+
+def classifier_score(samples: Summary) -> Estimate:
+    """exp of the mean KL(p(y | x) || p(y)), of ten parts: by Inception, its score (Salimans et al. 2016)."""
+    counts = samples.counts[samples.counts > 0]
+    p = samples.shares[samples.counts > 0] / counts[:, None]
+    marginal = -(p * np.log(np.maximum(p, 1e-300))).sum(1)
+    each = np.exp(marginal - samples.entropy[samples.counts > 0] / counts)
+    return Estimate(float(each.mean()), float(each.std(ddof=1) / math.sqrt(len(each))) if len(each) > 1 else math.nan)
