@@ -21,6 +21,7 @@ config = Config(
         shown=80,
     ),
     data=Tfds("cifar10"),
+    held_out=Tfds("cifar10", "test"),
     augment=Augment(flip=True),
     batch_size=512,
     training=Training(

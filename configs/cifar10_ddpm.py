@@ -17,6 +17,7 @@ config = Config(
         network=DDPM_CIFAR10, process=Discrete(), times=steps, sampler=DDPM(variance=1.0), steps=1000, shown=16
     ),
     data=Tfds("cifar10"),
+    held_out=Tfds("cifar10", "test"),
     augment=Augment(flip=True),
     batch_size=128,
     training=Training(

@@ -25,6 +25,7 @@ system = Diffusion(
 config = Config(
     system=system,
     data=Tfds("cifar10"),
+    held_out=Tfds("cifar10", "test"),
     augment=Augment(flip=True),
     batch_size=128,
     training=Training(

@@ -17,6 +17,7 @@ network = UNet(
 config = replace(
     mnist,
     data=Tfds("cifar10"),
+    held_out=Tfds("cifar10", "test"),
     system=replace(system, codec="runs/cifar10_autoencoder", network=network),
     training=replace(
         mnist.training,

@@ -24,6 +24,7 @@ config = Config(
         shown=80,
     ),
     data=Tfds("cifar10"),
+    held_out=Tfds("cifar10", "test"),
     augment=Augment(flip=True),
     batch_size=128,
     training=Training(

@@ -9,4 +9,9 @@ from configs.mnist_latent import config as mnist
 from configs.mnist_latent import system
 from jaxdiff.data import Tfds
 
-config = replace(mnist, data=Tfds("fashion_mnist"), system=replace(system, codec="runs/fashion_mnist_autoencoder"))
+config = replace(
+    mnist,
+    data=Tfds("fashion_mnist"),
+    held_out=Tfds("fashion_mnist", "test"),
+    system=replace(system, codec="runs/fashion_mnist_autoencoder"),
+)

@@ -8,4 +8,4 @@ from dataclasses import replace
 from configs.mnist_score import config as mnist
 from jaxdiff.data import Tfds
 
-config = replace(mnist, data=Tfds("fashion_mnist"))
+config = replace(mnist, data=Tfds("fashion_mnist"), held_out=Tfds("fashion_mnist", "test"))

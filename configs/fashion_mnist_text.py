@@ -40,6 +40,7 @@ config = Config(
         guidance_scale=2.0,
     ),
     data=Tfds("fashion_mnist"),
+    held_out=Tfds("fashion_mnist", "test"),
     batch_size=64,
     training=Training(
         steps=3500,

@@ -28,6 +28,7 @@ config = Config(
         shown=80,
     ),
     data=Tfds("mnist"),
+    held_out=Tfds("mnist", "test"),
     batch_size=64,
     training=Training(
         steps=3500,

@@ -23,6 +23,7 @@ config = Config(
         shown=50,
     ),
     data=Tfds("mnist"),
+    held_out=Tfds("mnist", "test"),
     batch_size=256,
     training=Training(
         steps=10_000,

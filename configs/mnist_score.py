@@ -23,6 +23,7 @@ config = Config(
         steps=200,
     ),
     data=Tfds("mnist"),
+    held_out=Tfds("mnist", "test"),
     batch_size=64,
     training=Training(
         steps=3000, optimiser=Adam(1e-3, Schedule("cosine", warmup=200)), averages=(Ema(0.999),), show_every=1500

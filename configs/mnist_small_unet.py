@@ -20,6 +20,7 @@ config = Config(
         shown=8,
     ),
     data=Tfds("mnist"),
+    held_out=Tfds("mnist", "test"),
     batch_size=128,
     training=Training(
         steps=2345,

@@ -20,6 +20,7 @@ config = Config(
         shown=16,
     ),
     data=Tfds("stl10", "unlabelled"),
+    held_out=Tfds("stl10", "test"),
     augment=Augment(flip=True),
     batch_size=64,
     training=Training(

@@ -29,8 +29,9 @@ from jaxdiff.data import Arrays, Digits, Folder, archives, images
 from jaxdiff.data import folder as folder_module
 from jaxdiff.interop.files import read_file
 from jaxdiff.models import Labels
-from jaxdiff.models.experiment import Experiment, prepared
+from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.run import Run
+from jaxdiff.models.workdir import prepared
 from jaxdiff.nets import MLP, Bytes, DiT, UNet, bound
 from jaxdiff.nets.bound import started
 

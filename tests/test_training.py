@@ -308,6 +308,7 @@ def looped(training, values, objective=squared):
         checkpoints=book,
         logbook=book,
         show=show,
+        evaluate=lambda at, state: {},
         batch_size=BATCH,
         batches_an_epoch=4.0,
     )

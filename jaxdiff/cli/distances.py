@@ -13,12 +13,12 @@ from jaxdiff.cli import report
 from jaxdiff.cli.evaluate_options import SEVERAL, settings
 from jaxdiff.cli.evaluation import Evaluation
 from jaxdiff.cli.plan import Plan
-from jaxdiff.cli.real import Real, known_summary, others_of, summary_of
 from jaxdiff.data.examples import Examples
 from jaxdiff.evaluation.features import LITE0, Features
 from jaxdiff.evaluation.summary import Summary
 from jaxdiff.models.judging import classifier_features, features_of
 from jaxdiff.models.loading import load_classifier
+from jaxdiff.models.real import Real, known_summary, others_of, summary_of
 
 COUNT = 10_000
 

@@ -16,13 +16,13 @@ from jaxdiff.cli import output
 from jaxdiff.cli.drawing import Drawing
 from jaxdiff.cli.evaluate_options import settings
 from jaxdiff.cli.plan import Plan, planned
-from jaxdiff.cli.real import Real, reference_of, samples_of
 from jaxdiff.cli.report import Report
 from jaxdiff.cli.sample import about
 from jaxdiff.cli.which import newest
 from jaxdiff.data import Arrays
 from jaxdiff.data.examples import Examples
 from jaxdiff.models.config import Config, read_config
+from jaxdiff.models.real import Real, reference_of, samples_of
 
 
 class Evaluation:

@@ -7,8 +7,8 @@ from jaxdiff.base.console import say
 from jaxdiff.base.text import shown
 from jaxdiff.base.words import plural
 from jaxdiff.cli.evaluation import Evaluation
-from jaxdiff.cli.real import Real
 from jaxdiff.evaluation.copies import Copies, copies
+from jaxdiff.models.real import Real
 
 COUNT = 1000
 HELD_OUT = 2000  # images that say what is no copy

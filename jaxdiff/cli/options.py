@@ -26,6 +26,7 @@ def _number(kind: type, low: float, high: float, what: str) -> Callable[[str], f
 
 count = _number(int, 1, 2**32, "a whole number, at least 1")
 _whole = _number(int, 0, 2**32 - 1, "a whole number, at least 0 and below 2^32")
+_step = lambda text: text if text == "best" else _whole(text)  # noqa: E731
 _share = _number(float, 0, 1, "from 0 to 1")
 _at_least_0 = _number(float, 0, math.inf, "a number, at least 0")
 _real = _number(float, -1e6, 1e6, "a number")
@@ -76,7 +77,8 @@ Add = Callable[..., argparse.Action]
 
 def which(add: Add) -> None:
     add("--workdir", type=Path, metavar="DIR", help="the folder of a run (default: the one trained last in runs/)")
-    add("--checkpoint", type=_whole, metavar="STEP", help="which checkpoint of it, by its step (default: the newest)")
+    checkpoint = "which checkpoint of it, by its step (default: the newest), or best, if training.keep_best kept it"
+    add("--checkpoint", type=_step, metavar="STEP", help=checkpoint)
     average = "which average of the parameters: its number in the config (default: 0), or none for the parameters"
     width = "themselves; or a width such as 0.08, if the config has PowerEma averages"
     add("--average", metavar="N", help=f"{average} {width}")

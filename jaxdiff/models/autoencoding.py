@@ -37,7 +37,16 @@ class Autoencoding:
     def start(self, key: Array, shape: tuple[int, ...]) -> Any:
         return started(self.network, key, jnp.zeros(shape))
 
-    def loss(self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields) -> Array:
+    def loss(
+        self,
+        augment: Augment,
+        params: Any,
+        constants: Any,
+        key: Array,
+        u: Array,
+        example: Fields,
+        training: bool = True,
+    ) -> Array:
         for_image, for_loss = jax.random.split(key)
         model = self.network.bind({"params": params})
         return losses.AutoencoderLoss(self.distance, self.kl)(model, for_loss, augment(for_image, example["image"]))

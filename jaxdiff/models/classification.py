@@ -58,13 +58,22 @@ class Classification:
         """log p(label | x_t)."""
         return jax.nn.log_softmax(self.logits(params, x_t, t))[label]
 
-    def loss(self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields) -> Array:
+    def loss(
+        self,
+        augment: Augment,
+        params: Any,
+        constants: Any,
+        key: Array,
+        u: Array,
+        example: Fields,
+        training: bool = True,
+    ) -> Array:
         for_image, for_noise, for_dropout, for_clean = jax.random.split(key, 4)
         x_0 = augment(for_image, example["image"])
         noisy = jnp.minimum(self.times(self.process, u), self.process.t_max)
         t = jnp.where(jax.random.bernoulli(for_clean, self.clean), self.process.t_min, noisy)
         x_t = self.process.at(t).perturb(x_0, normal(for_noise, x_0.shape))
-        logits = self.logits(params, x_t, t, for_dropout)
+        logits = self.logits(params, x_t, t, for_dropout if training else None)
         return optax.softmax_cross_entropy_with_integer_labels(logits, example["label"])
 
     def accuracy(self, params: Any, held_out: Examples, t: float, count: int) -> float:

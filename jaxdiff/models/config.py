@@ -13,9 +13,11 @@ from jaxdiff.base.fields import may_change
 from jaxdiff.data.augment import Augment
 from jaxdiff.data.digits import Digits
 from jaxdiff.data.examples import Examples, Source
+from jaxdiff.models.held_out import COLUMNS
 from jaxdiff.models.system import System
 from jaxdiff.training.state import Training
 
+FRECHET = "frechet"  # a column of metrics.csv
 FORM = 1  # of config.json: another one is refused
 
 
@@ -27,7 +29,10 @@ class Config:
     data: Source | Callable[[], Examples] = Digits()
     held_out: Source | Callable[[], Examples] | None = may_change(
         None
-    )  # images that are not trained on, for pictures and accuracies
+    )  # images that are not trained on: their loss is seen, and pictures and accuracies are of them
+    judge: str | None = may_change(
+        None
+    )  # features as evaluate.py has them: a Fréchet distance of 1,000 samples, now and then
     batch_size: int = 128
     augment: Augment = Augment()
     data_on_device: bool | None = may_change(None)  # None: on a GPU or TPU, if they take at most 2 GB
@@ -40,10 +45,19 @@ class Config:
             require(known, "data to open, such as Digits(), or a function that gives Examples", source)
         require(0 <= self.seed < 2**32, "0 <= seed < 2^32", self.seed)
         require(1 <= self.batch_size <= 2**20, "a batch_size from 1 to 2^20", self.batch_size)
+        wanted = self.training.keep_best
+        if wanted not in (None, *self.judged):
+            legal = f"one of {', '.join(self.judged)}" if self.judged else "None, or the config needs held_out"
+            raise ValueError(f"training.keep_best must be {legal}, got {wanted!r}")
         if self.encoded_once and self.augment != Augment():
             raise ValueError(f'{self.augment} needs system.encode="each step": what is encoded once stays as it is')
         if self.batch_size % self.training.accumulate:
             raise ValueError(f"needs a batch_size that accumulate={self.training.accumulate} divides")
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """What is looked at now and then, as columns of metrics.csv."""
+        return (() if self.held_out is None else COLUMNS) + (() if self.judge is None else (FRECHET,))
 
     @property
     def codec(self) -> str | None:

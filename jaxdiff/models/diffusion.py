@@ -77,7 +77,16 @@ class Diffusion:
         network = Bound(self.net, params, dropout)
         return NetworkDenoiser(network, self.process, self.prediction, self.input_scale, self.c_noise)
 
-    def loss(self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields) -> Array:
+    def loss(
+        self,
+        augment: Augment,
+        params: Any,
+        constants: Any,
+        key: Array,
+        u: Array,
+        example: Fields,
+        training: bool = True,
+    ) -> Array:
         for_image, for_latents, for_loss, for_dropout, for_condition = jax.random.split(key, 5)
         if "moments" in example:
             mean, deviation = jnp.split(example["moments"], 2, -1)
@@ -86,9 +95,10 @@ class Diffusion:
             x_0 = augment(for_image, example["image"])
             x_0 = x_0 if constants is None else constants.encode(x_0, for_latents)
         condition = None if self.condition is None else self.condition.pick(for_condition, example)
-        drop, null = (0.0, None) if self.condition is None else (self.condition.drop, self.condition.null)
+        drops = training and self.condition is not None
+        drop, null = (self.condition.drop, self.condition.null) if drops and self.condition else (0.0, None)
         loss = losses.DenoisingLoss(self.weighting, self.times, drop, null if drop else None)
-        return loss(self.network_denoiser(params, for_dropout), for_loss, x_0, condition, u)
+        return loss(self.network_denoiser(params, for_dropout if training else None), for_loss, x_0, condition, u)
 
     def denoiser(
         self,

@@ -2,9 +2,8 @@
 
 import contextlib
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,27 +17,26 @@ import numpy as np
 from jaxdiff import interop
 from jaxdiff.base import files, plain, tree
 from jaxdiff.base.console import say, warn
-from jaxdiff.base.devices import EVERYWHERE, agreed, gathered, is_first
+from jaxdiff.base.devices import EVERYWHERE, gathered, is_first
 from jaxdiff.base.words import amount, plural
 from jaxdiff.data import identity
 from jaxdiff.data.batches import Batches
 from jaxdiff.models.config import Config, read_config, written
+from jaxdiff.models.diffusion import Diffusion
+from jaxdiff.models.held_out import HeldOut
+from jaxdiff.models.model import Model
+from jaxdiff.models.quick import Quick
 from jaxdiff.models.run import Run, codec_of
 from jaxdiff.models.target import Target
+from jaxdiff.models.workdir import WRITTEN, prepared
 from jaxdiff.nets import machine
 from jaxdiff.training import wandb
-from jaxdiff.training.checkpoint import Checkpoints
-from jaxdiff.training.logbook import Logbook
+from jaxdiff.training.checkpoint import Best, Checkpoints
+from jaxdiff.training.logbook import Logbook, read_metrics
 from jaxdiff.training.loop import train
 from jaxdiff.training.placing import Trainer
 from jaxdiff.training.state import State, Training, bytes_of, parameters
 from jaxdiff.training.step import Objective, train_step
-
-WRITTEN = (  # in the folder of a run, beside config.json
-    *("checkpoints", "codec", "data.json", "events", "latents-*.npy"),
-    *("loss.png", "metrics.csv", "samples", "unreadable.txt"),
-)
-
 
 RESIDENT = 2 * 10**9  # bytes of data that a GPU or TPU keeps, unless the config says otherwise
 
@@ -158,7 +156,7 @@ class Experiment(Run):
                 return None
             logbook = self._logbook(at, closing)
             self._say_schedule(before, at)
-            return self._train(state, checkpoints, logbook)
+            return self._train(state, checkpoints, logbook, self._best(at, closing))
 
     def _keep_schedule(self, at: int) -> Training:
         """How it was trained before: the schedule keeps that length, unless the config gives it another."""
@@ -192,7 +190,7 @@ class Experiment(Run):
         shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
         return jax.jit(partial(self._start, self.shape), out_shardings=shardings)(self.seed)
 
-    def _train(self, state: State, checkpoints: Checkpoints, logbook: Logbook | None) -> str | None:
+    def _train(self, state: State, checkpoints: Checkpoints, logbook: Logbook | None, best: Best | None) -> str | None:
         training, batches = self.config.training, self.batches()
         ahead = batches.ahead(int(state.step), training.steps, training.steps_per_call)
         if training.steps_per_call == 1:
@@ -210,14 +208,53 @@ class Experiment(Run):
             checkpoints=checkpoints,
             logbook=logbook,
             show=self.picture,
+            evaluate=partial(self._numbers, best),
             batch_size=self.config.batch_size,
             batches_an_epoch=batches.steps_per_epoch,
         )
         return stopped
 
+    def _averaged(self, state: State) -> Any:
+        return jax.device_put(gathered(state.ema[0]), jax.local_devices()[0])
+
     def picture(self, state: State) -> np.ndarray:
-        params = jax.device_put(gathered(state.ema[0]), jax.local_devices()[0])
+        params = self._averaged(state)
         return self.config.system.picture(params, self.codec, self.shape, self.held_out)
+
+    # --- held out ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _judged(self) -> HeldOut | None:
+        config = self.config
+        if config.held_out is None:
+            return None
+        together = config.batch_size // config.training.accumulate
+        return HeldOut(config.system, self.held_out, self.codec, config.encoded_once, together)
+
+    @cached_property
+    def _quick(self) -> Quick | None:
+        return None if self.config.judge is None else Quick(self.config, self.code)
+
+    def _numbers(self, best: Best | None, at: int, state: State) -> dict[str, float]:
+        """What is seen of the averaged parameters now and then, by column."""
+        params, system = self._averaged(state), self.config.system
+        found = {} if self._judged is None else self._judged.numbers(params)
+        if self._quick is not None and isinstance(system, Diffusion):
+            found |= self._quick.numbers(Model(system, params, self.shape, self.codec, self.classes))
+        if best is not None:
+            best.see(at, state, found[str(self.config.training.keep_best)])
+        return found
+
+    def _best(self, at: int, closing: contextlib.ExitStack) -> Best | None:
+        name = self.config.training.keep_best
+        if name is None:
+            return None
+        rows = read_metrics(self.folder / "metrics.csv")
+        return closing.enter_context(
+            contextlib.closing(
+                Best(self.folder / "best", [row[name] for row in rows if name in row and row["step"] <= at])
+            )
+        )
 
     # --- before it ----------------------------------------------------------------------------------------------------
 
@@ -229,6 +266,7 @@ class Experiment(Run):
         if self.config.training.wandb is not None:
             wandb.require_wandb()
         self.config.system.check()
+        _ = self._quick
         state, u, constants = (
             self.state_shapes,
             jax.ShapeDtypeStruct((), jnp.float32),
@@ -311,7 +349,7 @@ class Experiment(Run):
             return None
         training = self.config.training
         there = training.wandb and wandb.begin(training.wandb, self.folder, plain.to_data(self.config))
-        logbook = closing.enter_context(Logbook(self.folder, at, training.steps, there))
+        logbook = closing.enter_context(Logbook(self.folder, at, training.steps, there, more=self.config.judged))
         self._introduce(at, logbook.say)
         return logbook
 
@@ -341,24 +379,3 @@ def modules_of(config: Any) -> set[Any]:
     named = config if isinstance(config, FunctionType) else type(config)
     below = set().union(*map(modules_of, tree.parts_of(config).values()))
     return below | {sys.modules[named.__module__]} - {sys.modules["builtins"]}
-
-
-@contextlib.contextmanager
-def prepared(folder: Path, restart: bool = False) -> Iterator[None]:
-    """A folder of its own for a run; an old run moves aside if it is to start over."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be made ({error.strerror}): give another --workdir") from None
-    with contextlib.ExitStack() as held:
-        if is_first():
-            held.enter_context(files.locked(folder))
-            if restart and any((folder / name).exists() for name in ("config.json", *WRITTEN)):
-                aside = files.unused(folder.absolute().with_name(f"{folder.absolute().name}_old"))
-                os.replace(folder, aside)
-                folder.mkdir()
-                held.enter_context(files.locked(folder))
-                say(f"the old run is now {aside}")
-            files.clear(folder / "samples")
-        agreed(False)  # the others wait until the folder is the new one
-        yield

@@ -11,7 +11,7 @@ from jaxdiff.models.classification import Classification
 from jaxdiff.models.conditions import Labels
 from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.model import Classifier, Model
-from jaxdiff.models.run import Run, opened, reading, trained
+from jaxdiff.models.run import Run, Step, opened, reading, trained
 from jaxdiff.training import averages
 from jaxdiff.training.averages import PowerEma
 
@@ -36,11 +36,11 @@ def load_diffusers(folder: str | Path) -> Model:
 
 def load(
     folder: str | Path,
-    step: int | None = None,
+    step: Step = None,
     average: int | float | None = 0,
     code: Sequence[ModuleType] = (),
 ) -> Model:
-    """The model that a run trained: from its newest checkpoint, or from that of a step.
+    """The model that a run trained: from its newest checkpoint, from that of a step, or the best.
 
     `average` is which of the config's averages, by number; a width below 0.28 puts together that average from the
     power averages of all checkpoints (Karras et al. 2024); None takes the parameters as they are. A run whose
@@ -55,7 +55,7 @@ def load(
     return Model(run.config.system, params, run.shape, run.codec, run.classes, f"{folder} at step {step}{kind}")
 
 
-def load_classifier(folder: str | Path, step: int | None = None, code: Sequence[ModuleType] = ()) -> Classifier:
+def load_classifier(folder: str | Path, step: Step = None, code: Sequence[ModuleType] = ()) -> Classifier:
     """The classifier that a run trained."""
     run = opened(Path(folder), code)
     if not isinstance(run.config.system, Classification):
@@ -64,7 +64,7 @@ def load_classifier(folder: str | Path, step: int | None = None, code: Sequence[
     return Classifier(run.config.system, params, run.shape, run.classes, str(folder))
 
 
-def parameters_of(run: Run, step: int | None, average: int | float | None) -> tuple[int, Any]:
+def parameters_of(run: Run, step: Step, average: int | float | None) -> tuple[int, Any]:
     """The step they are of, and the parameters."""
     kinds = run.config.training.averages
     if isinstance(average, float):
@@ -75,13 +75,15 @@ def parameters_of(run: Run, step: int | None, average: int | float | None) -> tu
     return trained(run, step, average)
 
 
-def _profile(run: Run, step: int | None, width: float) -> tuple[int, Any]:
+def _profile(run: Run, step: Step, width: float) -> tuple[int, Any]:
     """An average of any width, from all checkpoints up to a step."""
     powers = [(i, kind.width) for i, kind in enumerate(run.config.training.averages) if isinstance(kind, PowerEma)]
     if not powers:
         raise ValueError(f"an average of width {width} needs PowerEma among training.averages, {run.folder} has none")
     if not 0 < width < 0.28:
         raise ValueError(f"the width of an average must be above 0 and below 0.28, got {width}")
+    if step == "best":
+        raise ValueError(f"an average of width {width} is of all checkpoints up to a step: name it by its number")
     with reading(run) as checkpoints:
         steps, step = checkpoints.steps, checkpoints.known(step)
     snapshots = [(known, float(at), trained(run, at, i)[1]) for at in steps if at <= step for i, known in powers]

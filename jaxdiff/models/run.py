@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -124,21 +124,26 @@ def opened(folder: Path, code: Sequence[ModuleType] = ()) -> Run:
     return Run(read_config(folder, code), folder, code)
 
 
-def trained(run: Run, step: int | None = None, average: int | None = 0) -> tuple[int, Any]:
-    """The step and the averaged parameters (None: those not averaged) of a run's newest checkpoint, or of another."""
+Step = int | Literal["best"] | None  # which checkpoint: None is the newest, "best" that of training.keep_best
+
+
+def trained(run: Run, step: Step = None, average: int | None = 0) -> tuple[int, Any]:
+    """The step and the averaged parameters (None: those not averaged) of a run's checkpoint."""
     like = jax.tree.map(
         lambda leaf: leaf.update(sharding=jax.sharding.SingleDeviceSharding(jax.local_devices()[0])),
         run.state_shapes,
     )
-    with reading(run) as checkpoints:
-        state = checkpoints.restore(like, step)
+    with reading(run, step) as checkpoints:
+        state = checkpoints.restore(like, None if step == "best" else step)
     return int(state.step), state.params if average is None else state.ema[average]
 
 
 @contextlib.contextmanager
-def reading(run: Run) -> Iterator[Checkpoints]:
+def reading(run: Run, step: Step = None) -> Iterator[Checkpoints]:
     """A run's checkpoints, which another process may be adding to."""
-    folder = run.folder / "checkpoints"
+    folder = run.folder / ("best" if step == "best" else "checkpoints")
+    if step == "best" and not folder.is_dir():
+        raise ValueError(f"{run.folder} has no best checkpoint: training.keep_best=held_out_loss keeps one")
     if not folder.is_dir():
         raise ValueError(f"{run.folder} has no checkpoint yet: python train.py makes one")
     with contextlib.closing(Checkpoints(folder)) as checkpoints:

@@ -21,8 +21,17 @@ class System(Protocol):
     def start(self, key: Array, shape: tuple[int, ...]) -> Any:
         """New parameters, for images (or latents) of this shape."""
 
-    def loss(self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields) -> Array:
-        """The loss of one example; `u` in [0, 1) is spread evenly over a batch."""
+    def loss(
+        self,
+        augment: Augment,
+        params: Any,
+        constants: Any,
+        key: Array,
+        u: Array,
+        example: Fields,
+        training: bool = True,
+    ) -> Array:
+        """The loss of one example; `u` in [0, 1) is spread evenly over a batch. Not `training`, nothing is dropped."""
 
     def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
         """How far it is, always from the same seeds."""

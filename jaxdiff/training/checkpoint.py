@@ -5,9 +5,10 @@ Each holds the state and its fingerprint, so that a file that changed on the dis
 
 import contextlib
 import errno
+import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,23 @@ class Checkpoints:
     def close(self) -> None:
         self.wait()
         self._manager.close()
+
+
+class Best:
+    """The checkpoint at which a number was lowest, in a folder of its own."""
+
+    def __init__(self, folder: Path, before: Iterable[float]) -> None:
+        self._checkpoints = Checkpoints(folder, 1)
+        self._lowest = min((value for value in before if math.isfinite(value)), default=math.inf)
+
+    def see(self, step: int, state: Any, value: float) -> None:
+        """Saves the state if its number is lower than all before; of several processes the first one says so."""
+        if agreed(is_first() and value < self._lowest):
+            self._lowest = value
+            self._checkpoints.save(step, state)
+
+    def close(self) -> None:
+        self._checkpoints.close()
 
 
 def _managed(folder: Path, options: ocp.CheckpointManagerOptions) -> Any:

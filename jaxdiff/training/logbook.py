@@ -4,6 +4,8 @@ import contextlib
 import io
 import math
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,19 +16,32 @@ from jaxdiff.base import files, pictures
 from jaxdiff.base.console import warn
 from jaxdiff.training.screen import Screen, say, screen
 
+HELD_OUT = "held_out_loss"
 COLUMNS = ("step", "epoch", "loss", "gradient_norm", "learning_rate", "skipped", "images_per_second")
 
 
 class Logbook:
-    """Writes into the folder of a run; what was written after step `start`, from which it goes on, is taken back."""
+    """Writes into the folder of a run; what was written after step `start`, from which it goes on, is taken back.
 
-    def __init__(self, folder: Path, start: int, steps: int, wandb: Any = None, quiet: bool = False):
+    `more` are columns beside those that all runs have; rows without them stay as they are.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        start: int,
+        steps: int,
+        wandb: Any = None,
+        quiet: bool = False,
+        more: Sequence[str] = (),
+    ):
 
         from jaxdiff.training.events import Events
 
         self.folder, self._wandb, self._quiet = folder, wandb, quiet
         self._rows = [row for row in _gone_on_from(folder / "metrics.csv") if row["step"] <= start]
-        kept = [COLUMNS, *(tuple(row.values()) for row in self._rows)]
+        self._columns = tuple(dict.fromkeys([*COLUMNS, *(name for row in self._rows for name in row), *more]))
+        kept = [self._columns, *map(self._values, self._rows)]
         files.write(folder / "metrics.csv", "".join(map(_line, kept)))
         self._file = open(folder / "metrics.csv", "a", encoding="utf-8")  # noqa: SIM115
         self._events = Events(folder / "events", start + 1)
@@ -44,12 +59,23 @@ class Logbook:
     def write(self, row: dict[str, float]) -> None:
         """One row of metrics."""
         self._rows.append(row)
-        self._file.write(_line(tuple(_number(row[name]) for name in COLUMNS)))
+        self._file.write(_line(self._values(row)))
         self._file.flush()
-        self._events.scalars(int(row["step"]), {name: row[name] for name in COLUMNS[2:] if math.isfinite(row[name])})
+        self._events.scalars(
+            int(row["step"]),
+            {name: value for name, value in row.items() if name not in COLUMNS[:2] and math.isfinite(value)},
+        )
         if self._wandb is not None:
-            self._wandb.log({name: row[name] for name in COLUMNS[1:]}, step=int(row["step"]))
+            self._wandb.log({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
         self._screen.write(row)
+
+    def _values(self, row: dict[str, float]) -> tuple[str, ...]:
+        """In the order of the columns; nothing where the row has none."""
+        return tuple(_number(row[name]) if name in row else "" for name in self._columns)
+
+    def values(self, name: str) -> list[float]:
+        """Of a column, where rows have it."""
+        return [row[name] for row in self._rows if name in row]
 
     def say(self, text: str) -> None:
         if not self._quiet:
@@ -76,7 +102,11 @@ class Logbook:
             axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
             steps, losses = (np.array([row[name] for row in self._rows]) for name in ("step", "loss"))
             axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=0.8)
-            axes.plot(steps, smoothed(losses, max(len(losses) // 20, 1)), color="tab:blue")
+            axes.plot(steps, smoothed(losses, max(len(losses) // 20, 1)), color="tab:blue", label="training")
+            held_out = [(row["step"], row[HELD_OUT]) for row in self._rows if HELD_OUT in row]
+            if held_out:
+                axes.plot(*zip(*held_out, strict=True), color="tab:orange", marker="o", markersize=3, label="held out")
+                axes.legend()
             axes.grid(alpha=0.3)
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", dpi=120)
@@ -132,9 +162,10 @@ def _parsed(path: Path) -> tuple[list[dict[str, float]], bool]:
     rows: list[dict[str, float]] = []
     whole = True
     with open(path, "rb") as file:
-        ours = file.readline(_LONGEST) == _line(COLUMNS).encode()
+        columns = _columns(file.readline(_LONGEST))
+        ours = bool(columns)
         while ours and (line := file.readline(_LONGEST)):
-            row = _row(line)
+            row = _row(line, columns)
             if row is None:
                 whole = False
             else:
@@ -147,14 +178,24 @@ def _parsed(path: Path) -> tuple[list[dict[str, float]], bool]:
 _LONGEST = 10_000  # bytes of a line
 
 
-def _row(line: bytes) -> dict[str, float] | None:
-    """A whole line's numbers."""
+def _columns(line: bytes) -> tuple[str, ...]:
+    """What a header names, if it is of ours and ends: the columns of all runs, and any others."""
     try:
-        numbers = [float(value) for value in line.decode("ascii").split(",")]
+        names = tuple(line.decode("ascii").removesuffix("\n").split(","))
+    except ValueError:
+        return ()
+    legal = names[: len(COLUMNS)] == COLUMNS and len(set(names)) == len(names) <= 100
+    return names if legal and line.endswith(b"\n") and all(re.fullmatch(r"\w+", name) for name in names) else ()
+
+
+def _row(line: bytes, columns: tuple[str, ...]) -> dict[str, float] | None:
+    """A whole line's numbers; those of all runs must be there."""
+    try:
+        texts = line.decode("ascii").removesuffix("\n").split(",")
+        numbers = {name: float(text) for name, text in zip(columns, texts, strict=True) if text or name in COLUMNS}
     except ValueError:
         return None
-    legal = line.endswith(b"\n") and len(numbers) == len(COLUMNS) and math.isfinite(numbers[0])
-    return dict(zip(COLUMNS, numbers, strict=True)) if legal else None
+    return numbers if line.endswith(b"\n") and math.isfinite(numbers["step"]) else None
 
 
 def _number(value: float) -> str:

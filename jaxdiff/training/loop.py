@@ -54,26 +54,26 @@ def train(
     checkpoints: Checkpoints,
     logbook: Logbook | None,
     show: Callable[[State], np.ndarray],
+    evaluate: Callable[[int, State], dict[str, float]],
     batch_size: int,
     batches_an_epoch: float,
 ) -> tuple[State, str | None]:
     """The last state, and the signal that stopped it before the end if one did. The first process has the logbook."""
     at, clock = int(state.step), _Clock(batch_size)
     with StopAsked() as stop:
-        clock.start()
         for batch in batches:
             state = step(state, constants, trainer.put(batch))
             at += training.steps_per_call
             due = _due(training, at)
-            meet = any(due) or jax.process_count() == 1  # several processes wait for each other
-            asked = meet and agreed(stop.by is not None)
+            asked = (any(due) or jax.process_count() == 1) and agreed(stop.by is not None)  # where processes meet
             if any(due) or asked:
                 jax.block_until_ready(state.step)
             clock.stop(training.steps_per_call)
             if logbook is not None:
                 logbook.advance(at)
             if due.log:
-                state = _log(state, training, at, at / batches_an_epoch, clock.rate(), logbook)
+                row = _Row(at, at / batches_an_epoch, clock.rate(), evaluate(at, state) if due.evaluate else {})
+                state = _log(state, training, logbook, row)
             if due.show:
                 _show(at, show(state), logbook)
             if due.save or asked:  # after what belongs to this step is written
@@ -100,6 +100,7 @@ class _Due(NamedTuple):
     """What is to be done after a step."""
 
     log: bool
+    evaluate: bool
     show: bool
     save: bool
 
@@ -107,14 +108,15 @@ class _Due(NamedTuple):
 def _due(training: Training, at: int) -> _Due:
     last = at == training.steps
     shows, saves = at % training.show_every == 0, at % training.save_every == 0
-    return _Due(at % training.log_every == 0, shows or last, saves or last)
+    return _Due(at % training.log_every == 0, at % training.evaluates_every == 0, shows or last, saves or last)
 
 
 class _Clock:
     """Seconds spent in steps since the last row, and images in them."""
 
     def __init__(self, batch_size: int) -> None:
-        self._batch_size, self._steps, self._seconds, self._begin = batch_size, 0, 0.0, 0.0
+        self._batch_size, self._steps, self._seconds = batch_size, 0, 0.0
+        self.start()
 
     def start(self) -> None:
         self._begin = time.perf_counter()
@@ -129,28 +131,38 @@ class _Clock:
         return rate
 
 
-def _log(state: State, training: Training, at: int, epoch: float, rate: float, logbook: Logbook | None) -> State:
+class _Row(NamedTuple):
+    """What a row of metrics has that the state does not know."""
+
+    step: int
+    epoch: float
+    rate: float  # images a second
+    seen: dict[str, float]  # of what is held out
+
+
+def _log(state: State, training: Training, logbook: Logbook | None, row: _Row) -> State:
     """Writes a row of metrics; the state with its sums at zero again."""
-    row = _row(state.tally, training, at, epoch, rate)
+    numbers = _numbers(state.tally, training, row)
     state = state.replace(tally=_written(state.tally))  # type: ignore[attr-defined]
     if logbook is not None:
-        logbook.write(row)
-    _check(int(state.tally.in_a_row), training, at)
+        logbook.write(numbers)
+    _check(int(state.tally.in_a_row), training, row.step)
     return state
 
 
-def _row(tally: Tally, training: Training, step: int, epoch: float, rate: float) -> dict[str, float]:
+def _numbers(tally: Tally, training: Training, row: _Row) -> dict[str, float]:
     """The means since the last row, of the steps that counted."""
     sums = jax.device_get(tally)
     counted = int(sums.steps) - int(sums.skipped)
     return {
-        "step": step,
-        "epoch": epoch,
+        "step": row.step,
+        "epoch": row.epoch,
         "loss": float(sums.loss) / counted if counted else float("nan"),
         "gradient_norm": float(sums.gradient_norm) / counted if counted else float("nan"),
-        "learning_rate": training.learning_rate(step - 1),
+        "learning_rate": training.learning_rate(row.step - 1),
         "skipped": int(sums.skipped),
-        "images_per_second": rate,
+        "images_per_second": row.rate,
+        **row.seen,
     }
 
 

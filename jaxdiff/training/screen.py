@@ -102,4 +102,5 @@ def say(text: str) -> None:
 
 def _described(row: dict[str, float]) -> str:
     rate = f"lr {row['learning_rate']:.2g}, " if math.isfinite(row["learning_rate"]) else ""
-    return f"loss {row['loss']:.4g}, {rate}{speed(row['images_per_second'])}"
+    held_out = f"held out {row['held_out_loss']:.4g}, " if "held_out_loss" in row else ""
+    return f"loss {row['loss']:.4g}, {held_out}{rate}{speed(row['images_per_second'])}"

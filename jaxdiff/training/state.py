@@ -38,15 +38,17 @@ class Training:
     log_every: int = may_change(50)
     show_every: int = may_change(1000)
     save_every: int = may_change(500)
+    evaluate_every: int | None = may_change(None)  # the loss of images that are held out; None: every tenth log_every
     keep: int = may_change(3)
     keep_every: int | None = may_change(None)
+    keep_best: str | None = may_change(None)  # a column of metrics.csv, such as held_out_loss: its lowest is kept too
     patience: int = may_change(100)  # skipped (non-finite) steps in a row after which the run stops
     wandb: str | None = may_change(None)  # the project, if Weights & Biases is wanted
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "steps_per_call", "log_every", "show_every", "save_every", "keep"):
             whole(name, getattr(self, name), 1, 2**31)  # as JAX counts
-        for name in ("schedule_steps", "keep_every"):
+        for name in ("schedule_steps", "keep_every", "evaluate_every"):
             require(getattr(self, name) is None or getattr(self, name) > 0, f"{name} > 0 or None", getattr(self, name))
         known = isinstance(self.optimiser, FunctionType) or accepts(Optimiser, self.optimiser)
         require(known, "an optimiser such as Adam(), or a function like its transform", self.optimiser)
@@ -55,12 +57,18 @@ class Training:
         for name in ("steps", "log_every", "show_every", "save_every"):
             interval, call = getattr(self, name), self.steps_per_call
             require(interval % call == 0, f"{name} that steps_per_call={call} divides", interval)
+        evaluates = self.evaluate_every is None or self.evaluate_every % self.log_every == 0
+        require(evaluates, f"evaluate_every that log_every={self.log_every} divides", self.evaluate_every)
         kept = self.keep_every is None or self.keep_every % self.save_every == 0
         require(kept, f"keep_every that save_every={self.save_every} divides", self.keep_every)
 
     @property
     def transform(self) -> optax.GradientTransformation:
         return transform_of(self.optimiser, self.schedule_length)
+
+    @property
+    def evaluates_every(self) -> int:
+        return self.evaluate_every or 10 * self.log_every
 
     @property
     def schedule_length(self) -> int:

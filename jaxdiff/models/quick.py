@@ -1,0 +1,37 @@
+"""How far a thousand samples are from real images, while a model trains."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from types import ModuleType
+
+from jaxdiff.base import pictures
+from jaxdiff.evaluation.distances import frechet
+from jaxdiff.evaluation.summary import Summary
+from jaxdiff.models.config import FRECHET, Config
+from jaxdiff.models.diffusion import Diffusion
+from jaxdiff.models.judging import features_of
+from jaxdiff.models.model import Model
+from jaxdiff.models.real import known_summary, reference_of, summary_of
+
+COUNT = 1000
+
+
+class Quick:
+    """By the features that the config's `judge` names; always of the same seed."""
+
+    def __init__(self, config: Config, code: Sequence[ModuleType] = ()):
+        if not isinstance(config.system, Diffusion):
+            raise ValueError(
+                f"judge compares samples, which {type(config.system).__name__} does not draw: leave it out"
+            )
+        self._features = features_of(str(config.judge), code=code)
+        self._real = reference_of(config, "train" if config.held_out is None else "test")
+
+    @cached_property
+    def _there(self) -> Summary:
+        return known_summary(self._features, self._real)
+
+    def numbers(self, model: Model) -> dict[str, float]:
+        count = max(COUNT, self._there.rows.shape[1] + 1)
+        images = pictures.to_uint8(model.sample(count, progress=False))
+        return {FRECHET: frechet(summary_of(self._features, images, "features"), self._there).value}

@@ -1,0 +1,36 @@
+"""The folder of a run: its own, and what is in it."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxdiff.base import files
+from jaxdiff.base.console import say
+from jaxdiff.base.devices import agreed, is_first
+
+WRITTEN = (  # in the folder of a run, beside config.json
+    *("best", "checkpoints", "codec", "data.json", "evaluation", "evaluation.json", "events", "latents-*.npy"),
+    *("loss.png", "metrics.csv", "samples", "unreadable.txt"),
+)
+
+
+@contextlib.contextmanager
+def prepared(folder: Path, restart: bool = False) -> Iterator[None]:
+    """A folder of its own for a run; an old run moves aside if it is to start over."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be made ({error.strerror}): give another --workdir") from None
+    with contextlib.ExitStack() as held:
+        if is_first():
+            held.enter_context(files.locked(folder))
+            if restart and any((folder / name).exists() for name in ("config.json", *WRITTEN)):
+                aside = files.unused(folder.absolute().with_name(f"{folder.absolute().name}_old"))
+                os.replace(folder, aside)
+                folder.mkdir()
+                held.enter_context(files.locked(folder))
+                say(f"the old run is now {aside}")
+            files.clear(folder / "samples")
+        agreed(False)  # the others wait until the folder is the new one
+        yield
