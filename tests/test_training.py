@@ -400,8 +400,8 @@ def test_nothing_is_asked_of_the_device_between_rows():
 
     state, book = Watched(), Book()
     training = replace(TRAINING, steps=20, log_every=5, show_every=20, save_every=20)
-    rest = {"checkpoints": book, "logbook": book, "show": lambda state: None, "batch_size": BATCH}
-    train(state, step, None, [{}] * 20, training, Trainer("jit"), **rest, batches_an_epoch=4.0)
+    rest = {"checkpoints": book, "logbook": book, "show": lambda state: None, "evaluate": lambda at, state: {}}
+    train(state, step, None, [{}] * 20, training, Trainer("jit"), **rest, batch_size=BATCH, batches_an_epoch=4.0)
     assert state.seen == {0, 5, 10, 15, 20}
 
 
