@@ -333,6 +333,9 @@ def test_anyones_images(command):
     assert code == 0, err
     assert "given.npz" in out
     assert results("given_evaluation.json")[0]["numbers"]["frechet"]["value"] < 100
+    np.savez("given.npz", arr_0=255 - images[:200], arr_1=labels[:200])  # others, under the same name
+    assert command("--samples", "given.npz", *call)[0] == 0
+    assert results("given_evaluation.json")[1]["numbers"]["frechet"]["value"] > 1000
     Path("folder").mkdir()
     for i, image in enumerate(images[:50]):
         Image.fromarray(image[..., 0]).save(f"folder/{i}.png")

@@ -100,7 +100,7 @@ def distances(asked: Evaluation) -> int:
     rows = [] if against.floor is None else [("real images", against.floor)]
     each = []
     for number, plan in enumerate(plans):
-        of = against.of(asked.of(plan))
+        of = against.of(asked.of(plan, given))
         known = asked.report.find(of)
         if known is None:
             samples = given or asked.samples(against.reference, plan)

@@ -21,6 +21,7 @@ from jaxdiff.cli.sample import about
 from jaxdiff.cli.which import newest
 from jaxdiff.data import Arrays
 from jaxdiff.data.examples import Examples
+from jaxdiff.data.identity import identity_of
 from jaxdiff.models.config import Config, read_config
 from jaxdiff.models.real import Real, reference_of, samples_of
 
@@ -87,9 +88,12 @@ class Evaluation:
                 kept.finish()
         return Arrays(str(path)).open()
 
-    def of(self, plan: Plan | None) -> dict[str, object]:
-        """What tells these samples from others."""
-        return {"file": str(self.o.samples)} if plan is None else about(plan) | {"count": plan.count}
+    def of(self, plan: Plan | None, given: Examples | None) -> dict[str, object]:
+        """What tells these samples from others: how they are drawn, or what they are."""
+        if plan is not None:
+            return about(plan) | {"count": plan.count}
+        assert given is not None
+        return {"file": str(self.o.samples)} | identity_of(given)
 
 
 def hashed(of: object) -> str:

@@ -26,7 +26,7 @@ def nearest(asked: Evaluation) -> int:
     images, there = (_all(Real("", each)) for each in (samples, training.examples))
     say(f"looking for {plural(len(images), 'sample')} among {plural(len(there), 'training image')}")
     found = copies(images, _all(held_out, HELD_OUT), there)
-    of = {"nearest": asked.of(plan), "training": training.identity, "held out": held_out.identity}
+    of = {"nearest": asked.of(plan, samples), "training": training.identity, "held out": held_out.identity}
     if asked.report.find(of) is None:
         asked.report.add(of, _numbers(found))
     path = asked.place / "nearest.png"
