@@ -23,7 +23,7 @@ def main() -> int:
         "evaluate.py",
         partial(evaluated, parsed()),
         without_memory="try --batch_size 1",
-        stopped="stopped; the same command resumes",
+        stopped="stopped; what is drawn is kept, and the same command goes on with it",
     )
 
 

@@ -14,6 +14,7 @@ from toy import config
 
 import evaluate
 from jaxdiff.base import environment
+from jaxdiff.cli import report
 from jaxdiff.data import Arrays, Digits, Folder, Tfds
 from jaxdiff.data.augment import Augment
 from jaxdiff.data.splits import split_of
@@ -23,6 +24,7 @@ from jaxdiff.evaluation.features import Features
 from jaxdiff.evaluation.summary import KEPT, Summary
 from jaxdiff.models import Classification
 from jaxdiff.models.experiment import Experiment
+from jaxdiff.models.real import Shuffled
 from jaxdiff.nets import EncoderUNet
 from jaxdiff.training import Training
 
@@ -87,8 +89,10 @@ def test_a_summary_is_the_same_whatever_its_batches_and_is_kept(tmp_path):
         np.testing.assert_array_equal(each.rows, rows)
         np.testing.assert_array_equal(each.guesses, logits.argmax(1))
         np.testing.assert_allclose(each.shares, whole.shares, rtol=1e-9)
-    (tmp_path / "b.npz").write_bytes(b"PK damaged")
-    assert Summary.load(tmp_path / "b.npz") is None
+    whole = (tmp_path / "a" / "b.npz").read_bytes()
+    for damaged in (b"PK damaged", whole[:-100], whole[: len(whole) // 2], b"", whole.replace(b"total", b"totel")):
+        (tmp_path / "b.npz").write_bytes(damaged)
+        assert Summary.load(tmp_path / "b.npz") is None
     assert Summary.load(tmp_path / "none.npz") is None
 
 
@@ -175,12 +179,17 @@ def test_planted_copies_are_found_and_nothing_else():
     planted[30:] = [compressed(image) for image in planted[30:]]
     samples = np.concatenate([anew[:960], planted])
     found = copies(samples, anew[1000:], training)
-    np.testing.assert_array_equal(np.flatnonzero(found.copied), np.arange(960, 1000))
+    np.testing.assert_array_equal(np.flatnonzero(found.copied(found.samples)), np.arange(960, 1000))
     np.testing.assert_array_equal(found.samples.index[960:], chosen)
+    twelve = np.concatenate([training, np.repeat(training[:1], 12, 0), anew[1000:1010]])  # and some held out are copies
+    again = copies(np.concatenate([anew[:300], training[:1]]), anew[1000:], twelve)
+    np.testing.assert_array_equal(np.flatnonzero(again.copied(again.samples)), [300])
     none = copies(anew[:1000], anew[1000:], training)
-    assert not none.copied.any()
+    assert not none.copied(none.samples).any()
     assert 0.4 < none.closer < 0.6
     assert copies(training[:300], anew[1000:], training).closer == 1
+    inverted = copies(255 - anew[:300], anew[1000:], training)
+    assert not inverted.copied(inverted.samples).any()
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------
@@ -270,14 +279,14 @@ def test_distances_are_written_and_printed_and_reused(command):
     assert code == 0, err
     assert "60 images against 297 real images (test), by mine.py:means: no FID" in err
     assert out.splitlines()[1].startswith("real images")
-    (result,) = results()
-    assert set(result["numbers"]) >= {"frechet", "frechet_at_infinity", "kernel", "precision", "recall", "real images"}
+    real, result = results()
+    assert set(result["numbers"]) >= {"frechet", "frechet_at_infinity", "kernel", "precision", "recall"}
     assert result["of"]["features"]["may be called FID"] is False
-    assert result["numbers"]["real images"]["frechet"]["value"] < result["numbers"]["frechet"]["value"]
+    assert real["numbers"]["frechet"]["value"] < result["numbers"]["frechet"]["value"]
     code, again, err = command(*SMALL)
     assert (code, again) == (0, out)
     assert "images in" not in err  # nothing was drawn
-    assert len(results()) == 1
+    assert len(results()) == 2
 
 
 def test_the_distance_is_that_of_the_images(command):
@@ -291,7 +300,7 @@ def test_the_distance_is_that_of_the_images(command):
     c1, c2 = np.cov(mine.T), np.cov(real.T)
     root = np.linalg.eigvals(c1 @ c2).real
     expected = ((mine.mean(0) - real.mean(0)) ** 2).sum() + np.trace(c1 + c2) - 2 * np.sqrt(root).sum()
-    assert results()[0]["numbers"]["frechet"]["value"] == pytest.approx(expected, rel=1e-4)
+    assert results()[1]["numbers"]["frechet"]["value"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_several_settings_make_rows_and_a_plot(command):
@@ -304,13 +313,13 @@ def test_several_settings_make_rows_and_a_plot(command):
     assert [line.split("  ")[0] for line in out.splitlines()[2:6]] == [
         f"guidance_scale={scale} average={average}" for scale in (0, 2) for average in (0, "none")
     ]
-    assert len(results()) == 7
+    assert len(results()) == 8
 
 
 def test_a_classifier_run_gives_features_and_says_which_labels_are_right(command):
     code, out, err = command("--workdir", "runs/labelled", "--num", 200, "--features", "runs/classifier")
     assert code == 0, err
-    numbers = results()[0]["numbers"]
+    numbers = results()[1]["numbers"]
     assert set(numbers["accuracy"]["of each class"]) == set("0123456789")
     each = np.mean(list(numbers["accuracy"]["of each class"].values()))
     assert numbers["accuracy"]["value"] == pytest.approx(each)
@@ -332,10 +341,10 @@ def test_anyones_images(command):
     code, out, err = command("--samples", "given.npz", *call)
     assert code == 0, err
     assert "given.npz" in out
-    assert results("given_evaluation.json")[0]["numbers"]["frechet"]["value"] < 100
+    assert results("given_evaluation.json")[1]["numbers"]["frechet"]["value"] < 100
     np.savez("given.npz", arr_0=255 - images[:200], arr_1=labels[:200])  # others, under the same name
     assert command("--samples", "given.npz", *call)[0] == 0
-    assert results("given_evaluation.json")[1]["numbers"]["frechet"]["value"] > 1000
+    assert results("given_evaluation.json")[2]["numbers"]["frechet"]["value"] > 1000
     Path("folder").mkdir()
     for i, image in enumerate(images[:50]):
         Image.fromarray(image[..., 0]).save(f"folder/{i}.png")
@@ -358,7 +367,7 @@ def test_likelihood(command):
 def test_nearest(command):
     code, out, err = command("--workdir", "runs/labelled", "--nearest", "--num", 30)
     assert code == 0, err
-    assert out.startswith("0 copies among 30 samples\n")
+    assert out.startswith("0 copies among 30 samples (0.00% of held-out images are judged so)\n")
     assert width("runs/labelled/nearest.png") > 300
     np.savez("given.npz", arr_0=np.asarray(DATA.open().images)[:20])
     Path("theirs.py").write_text(
@@ -367,7 +376,7 @@ def test_nearest(command):
     )
     code, out, _ = command("--samples", "given.npz", "--data", "theirs.py", "--nearest")
     assert code == 0
-    assert out.startswith("20 copies among 20 samples\n")
+    assert out.startswith("20 copies among 20 samples (")
 
 
 def test_drawing_resumes(command, monkeypatch):
@@ -390,6 +399,10 @@ def test_drawing_resumes(command, monkeypatch):
 
 
 BAD = {
+    ("--likelihood", "--average", "0,none"): "--likelihood and --nearest ask of one setting",
+    ("--likelihood", "--labels", "3"): "--likelihood and --labels contradict each other",
+    ("--num", "9", "--per_label", "3"): "--per_label and --num contradict each other",
+    ("--from_diffusers", "x"): "--workdir and --from_diffusers contradict each other",
     ("--features", "mine.py:broken"): "features of mine.py:broken are not finite",
     ("--features", "mine.py:flat"): "features must be a row for each of",
     ("--features", "mine.py:none"): '--features must be one of means, broken, flat, got "none"',
@@ -439,6 +452,35 @@ def test_images_that_do_not_fit_are_one_line(command):
     ):
         code, _, err = command("--samples", samples, "--data", data, "--features", features)
         assert (code, said in err.splitlines()[-1]) == (2, True), err
+
+
+def test_a_report_is_added_to_and_a_damaged_one_is_one_line(command):
+    path = Path("runs/labelled/evaluation.json")
+    for content in ("[]", "{}", '{"form": 1, "results": [1]}', '{"form": 2, "results": []}', "{"):
+        path.write_text(content)
+        code, _, err = command(*SMALL)
+        assert (code, len(err.splitlines()[-1:]), "evaluation.json" in err) == (2, 1, True)
+        assert path.read_text() == content
+    path.unlink()
+    first, second = report.Report(path), report.Report(path)  # of two processes
+    first.add({"a": 1}, {})
+    second.add({"b": 2}, {})
+    assert [each["of"] for each in report.Report(path).results] == [{"a": 1}, {"b": 2}]
+
+
+def test_sorted_images_are_judged_as_mixed_ones():
+    images = np.repeat(np.arange(4, dtype=np.uint8) * 60, 300).reshape(-1, 1, 1, 1)
+    order = Shuffled(images)
+    assert set(order[np.arange(40)].ravel()) == {0, 60, 120, 180}
+    assert sorted(order.rows) == list(range(1200))
+    assert len(Shuffled(images, 7)) == 7
+
+
+def test_one_feature_and_few_images():
+    one, other = summary(RANDOM.randn(60, 1)), summary(RANDOM.randn(60, 1) + 2)
+    assert distances.frechet(one, other).value == pytest.approx(4, rel=0.5)
+    assert distances.frechet_at_infinity(one, other) == pytest.approx(4, rel=0.5)
+    assert distances.frechet_at_infinity(summary(RANDOM.randn(60, 20)), summary(RANDOM.randn(60, 20))) is None
 
 
 def test_features_of_all_devices_are_those_of_one():

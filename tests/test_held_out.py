@@ -11,12 +11,12 @@ from toy import config as toy
 
 from jaxdiff import load
 from jaxdiff.base import plain
-from jaxdiff.data import Digits
+from jaxdiff.data import Digits, Examples
 from jaxdiff.data.augment import Augment
 from jaxdiff.models import Classification
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.held_out import COLUMNS, COUNT, LEVELS, HeldOut
-from jaxdiff.nets import MLP, EncoderUNet
+from jaxdiff.nets import EncoderUNet
 from jaxdiff.training import Training
 from jaxdiff.training.logbook import Logbook, read_metrics
 
@@ -24,6 +24,14 @@ OWN = "def means(images):\n    return images.reshape(len(images), 2, 32).mean(2)
 TEST = Digits(split="test")
 TRAINING = replace(toy.training, steps=40, log_every=5, evaluate_every=10, save_every=5, keep=10)
 CONFIG = replace(toy, data=Digits(split="train"), held_out=TEST, training=TRAINING)
+
+
+def unlabelled():
+    return Examples(TEST.open().images)
+
+
+def turned():
+    return replace(TEST.open(), classes=tuple("9876543210"))
 
 
 def rows(folder):
@@ -52,9 +60,9 @@ def test_it_is_the_mean_loss_of_the_first_images_at_eight_levels(trained):
         each = [
             model.system.loss(
                 Augment(), model.params, None, jax.random.fold_in(key, i * LEVELS + level), (level + 0.5) / LEVELS,
-                {"image": examples.images[i], "label": examples.labels[i]}, False,
+                {"image": examples.images[row], "label": examples.labels[row]}, False,
             )
-            for i in range(COUNT)
+            for i, row in enumerate(np.random.RandomState(0).permutation(len(examples))[:COUNT])
         ]  # fmt: skip
         assert found[f"held_out_loss_{level + 1}"] == pytest.approx(float(np.mean(each)), rel=1e-4)
     assert found["held_out_loss"] == pytest.approx(np.mean([found[name] for name in COLUMNS[1:]]))
@@ -86,7 +94,7 @@ def test_rows_have_it_now_and_then_and_old_columns_stay(trained):
 
 
 def test_a_stopped_run_writes_the_same(trained, tmp_path):
-    config = replace(CONFIG, training=replace(TRAINING, keep_best="held_out_loss", steps=15, schedule_steps=40))
+    config = replace(CONFIG, training=replace(TRAINING, keep_best="held_out_loss", steps=20, schedule_steps=40))
     Experiment(config, tmp_path / "run").train()
     Experiment(replace(config, training=replace(config.training, steps=40)), tmp_path / "run").train()
     timeless = lambda folder: [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows(folder)]  # noqa: E731
@@ -139,9 +147,29 @@ def test_a_distance_of_samples_is_a_column(tmp_path, monkeypatch):
     found = [row["frechet"] for row in rows(tmp_path / "run") if "frechet" in row]
     assert len(found) == 4
     assert all(np.isfinite(found))
-    wrong = replace(config, system=Classification(MLP((8,))), training=TRAINING)
+    network = EncoderUNet(channels=8, multipliers=(1,), blocks=1, attention=(), groups=2, middle_attention=False)
+    wrong = replace(config, system=Classification(network), training=TRAINING)
     with pytest.raises(ValueError, match="judge compares samples, which Classification does not draw"):
         Experiment(wrong, tmp_path / "other").train()
+
+
+@pytest.mark.parametrize(
+    ("held_out", "said"),
+    [
+        (Digits(size=16, split="test"), "held_out has images of"),
+        (unlabelled, "the data has none"),
+        (turned, "others than"),
+    ],
+)
+def test_held_out_images_that_are_unlike_are_refused_before_training(held_out, said, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        Experiment(replace(CONFIG, held_out=held_out), tmp_path / "run").train()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_short_run_ends_with_it(tmp_path):
+    Experiment(replace(CONFIG, training=replace(TRAINING, steps=7, evaluate_every=None)), tmp_path).train()
+    assert [int(row["step"]) for row in rows(tmp_path) if "held_out_loss" in row] == [5]
 
 
 def test_wrong_choices_are_one_line():

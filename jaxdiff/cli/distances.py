@@ -1,6 +1,5 @@
 """How far samples are from real images: Fréchet, kernel, fidelity and variety, and whether labels are right."""
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from jaxdiff.evaluation.features import LITE0, Features
 from jaxdiff.evaluation.summary import Summary
 from jaxdiff.models.judging import classifier_features, features_of
 from jaxdiff.models.loading import load_classifier
-from jaxdiff.models.real import Real, known_summary, others_of, summary_of
+from jaxdiff.models.real import Real, Shuffled, known_summary, others_of, summary_of
 
-COUNT = 10_000
+COUNT, FEWEST = 10_000, 12  # images: usually, and at least
 
 
 class Distances:
@@ -28,6 +27,7 @@ class Distances:
 
     def __init__(self, asked: Evaluation) -> None:
         self.asked, o = asked, asked.o
+        self.plans: list[Plan | None] = [None] if o.samples is not None else [*asked.plans(COUNT)]
         self.features = features_of(o.features or LITE0, o.weights, asked.modules)
         self.judge = self._judge()
         self.reference = asked.real(o.reference)
@@ -56,34 +56,40 @@ class Distances:
     def _check_enough(self, many: int | None, count: int) -> None:
         """A covariance of so many numbers needs more images than these."""
         real = len(self.reference.examples)
-        if many is not None and min(count, real) <= many:
-            raise ValueError(
-                f"{self.features.name} has {many:,} features, of which a distance means something from {many + 1:,} "
-                f"images on: here are {count:,} samples and {real:,} real ones; take more of them"
-            )
+        least = max(many or 0, FEWEST - 1) + 1
+        if min(count, real) < least:
+            of = f"{self.features.name} has {many or 'some'} features, of which a distance means something"
+            there = f"here are {count:,} samples and {real:,} real ones"
+            raise ValueError(f"{of} from {least:,} images on: {there}; take more of them")
 
     def _floor(self, others: Real | None, count: int) -> dict[str, Any] | None:
         """The same numbers of as many other real images: what a perfect model would reach."""
-        if others is None or min(count, len(others.examples)) <= self.there.rows.shape[1]:
+        if others is None or len(others.examples) < count:
             return None
-        found = known_summary(self.features, others, min(count, len(others.examples)))
-        return report.compared(found, self.there, self.features)
+        of = self.of({"real images": others.identity, "count": count})
+        known = self.asked.report.find(of)
+        if known is None:
+            known = report.compared(known_summary(self.features, others, count), self.there, self.features)
+            self.asked.report.add(of, known)
+        return known
 
     def numbers(self, samples: Examples, of: dict[str, Any]) -> dict[str, Any]:
         """All numbers of a set of images; kept."""
-        found = summary_of(self.features, samples.images, "features")
+        images = Shuffled(samples.images)
+        found = summary_of(self.features, images, "features")
         numbers = report.compared(found, self.there, self.features)
         if self.judge is not None and samples.labels is not None:
-            numbers["accuracy"] = report.accuracy(self._guesses(found, samples), samples.labels)
-        self.asked.report.add(of, numbers | ({} if self.floor is None else {"real images": self.floor}))
+            labels = samples.labels[images.rows]
+            numbers["accuracy"] = report.accuracy(self._guesses(found, images, labels), labels)
+        self.asked.report.add(of, numbers)
         return numbers
 
-    def _guesses(self, found: Summary, samples: Examples) -> np.ndarray:
+    def _guesses(self, found: Summary, images: Shuffled, labels: np.ndarray) -> np.ndarray:
         """Which class each shows."""
         assert self.judge is not None
         if self.judge is not self.features:
-            found = summary_of(self.judge, samples.images, "labels")
-        most, classes = 0 if samples.labels is None else int(samples.labels.max()), found.shares.shape[1]
+            found = summary_of(self.judge, images, "labels")
+        most, classes = int(labels.max()), found.shares.shape[1]
         if most >= classes:
             raise ValueError(f"the samples have labels up to {most}, {self.judge.name} knows {classes}: take another")
         return found.guesses
@@ -92,11 +98,11 @@ class Distances:
 def distances(asked: Evaluation) -> int:
     """The exit code."""
     against = Distances(asked)
-    plans: list[Plan | None] = [None] if asked.o.samples is not None else [*asked.plans(COUNT)]
+    plans = against.plans
     given = asked.samples(against.reference, None) if plans == [None] else None
     count = len(given) if given is not None else min(plan.count for plan in plans if plan is not None)
     against.prepare(count)
-    says(against, count)
+    introduce(against, count)
     rows = [] if against.floor is None else [("real images", against.floor)]
     each = []
     for number, plan in enumerate(plans):
@@ -115,7 +121,7 @@ def distances(asked: Evaluation) -> int:
     return 0
 
 
-def says(against: Distances, count: int) -> None:
+def introduce(against: Distances, count: int) -> None:
     features, reference = against.features, against.reference
     fid = "the Fréchet distance is FID" if features.is_inception else "no FID, which takes --features inception"
     real = f"{plural(len(reference.examples), 'real image')} ({reference.name})"
@@ -138,8 +144,9 @@ def plotted(asked: Evaluation, each: list[dict[str, Any]], floor: dict[str, Any]
     varied = [name for name in SEVERAL if "," in str(getattr(asked.o, name))]
     if len(varied) != 1:
         return
-    with contextlib.suppress(TypeError, ValueError):  # an average may be none
-        values = [float(getattr(setting, varied[0])) for setting in settings(asked.o)]
-        path = asked.place / f"evaluation_{varied[0]}.png"
-        report.plot(path, varied[0].replace("_", " "), values, each, floor)
-        print(shown(str(path)))
+    tried = [getattr(setting, varied[0]) for setting in settings(asked.o)]
+    if None in tried or "none" in tried:
+        return
+    path = asked.beside(f"evaluation_{varied[0]}.png")
+    report.plot(path, varied[0].replace("_", " "), [float(value) for value in tried], each, floor)
+    print(shown(str(path)))

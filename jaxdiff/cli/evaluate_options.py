@@ -9,14 +9,17 @@ from jaxdiff.cli import options
 from jaxdiff.cli.command import Parser
 
 SEVERAL = ("steps", "guidance_scale", "average")  # in the order in which they are tried
+_SHARED = ("workdir", "checkpoint", "from_diffusers", "guidance_rescale")
+DRAWN = ("num", "labels", "per_label", "prompt", "seed", "first", "sampler", "grid", "guidance_interval", "classifier")
 RULES: options.Rules = (
-    ("samples", ("workdir", "checkpoint", "code", "from_diffusers", "likelihood", *SEVERAL), ()),
-    ("likelihood", ("nearest", "features", "judge", "classifier", "guidance_scale", "steps"), ()),
-    ("nearest", ("features", "judge", *SEVERAL), ()),
+    ("samples", ("workdir", "checkpoint", "code", "from_diffusers", "likelihood", *SEVERAL, *DRAWN), ()),
+    ("likelihood", ("nearest", "features", "judge", "guidance_scale", "steps"), ()),
+    ("likelihood", tuple(name for name in DRAWN if name not in ("num", "seed")), ()),
+    ("nearest", ("features", "judge"), ()),
     ("weights", (), ("features",)),
     ("probes", (), ("likelihood",)),
+    *(rule for rule in options.RULES if not {rule[0], *rule[1], *rule[2]} - {*SEVERAL, *DRAWN, *_SHARED}),
     ("from_diffusers", (), ("data",)),
-    *(rule for rule in options.RULES if rule[0] in ("checkpoint", "average", "labels", "guidance_rescale")),
 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdiff.base import code
+from jaxdiff.base import code, files
 from jaxdiff.base.console import say
 from jaxdiff.base.words import plural
 from jaxdiff.cli import output
@@ -21,9 +21,8 @@ from jaxdiff.cli.sample import about
 from jaxdiff.cli.which import newest
 from jaxdiff.data import Arrays
 from jaxdiff.data.examples import Examples
-from jaxdiff.data.identity import identity_of
 from jaxdiff.models.config import Config, read_config
-from jaxdiff.models.real import Real, reference_of, samples_of
+from jaxdiff.models.real import Real, pixels_of, reference_of, samples_of
 
 
 class Evaluation:
@@ -35,9 +34,14 @@ class Evaluation:
         self.o, self.modules = o, [code.module(source) for source in o.code or ()]
 
     @cached_property
+    def own(self) -> Config:
+        """That of the run; of a pipeline of diffusers, which has none, that which is named."""
+        return self.config if self.o.workdir is None else read_config(self.o.workdir, self.modules)
+
+    @cached_property
     def config(self) -> Config:
         """That whose data are the reference: named, or that of the run."""
-        config = read_config(self.o.workdir, self.modules) if self.o.data is None else code.load(self.o.data)
+        config = self.own if self.o.data is None else code.load(self.o.data)
         if not isinstance(config, Config):
             raise ValueError(f"{self.o.data} holds no Config of a run, whose data could be the reference")
         return config
@@ -50,10 +54,23 @@ class Evaluation:
         """Where pictures go: beside the run, or beside the images."""
         return self.o.workdir or Path() if self.o.samples is None else self.o.samples.parent
 
+    def beside(self, name: str) -> Path:
+        """A file there; of images, with their name before it."""
+        before = "" if self.o.samples is None else f"{self.o.samples.stem}_"
+        return self.place / f"{before}{name}"
+
     @cached_property
     def report(self) -> Report:
-        before = "" if self.o.samples is None else f"{self.o.samples.stem}_"
-        return Report(self.place / f"{before}evaluation.json")
+        path = self.beside("evaluation.json")
+        files.check_place(path, "give another --workdir, or make it writable")
+        return Report(path)
+
+    def plan(self, count: int) -> Plan:
+        """The one that there is."""
+        plans = self.plans(count)
+        if len(plans) > 1:
+            raise ValueError("--likelihood and --nearest ask of one setting: give one value each, not several")
+        return plans[0]
 
     def plans(self, count: int) -> list[Plan]:
         """What is drawn for each of the values that are tried; nothing is, before all of them are legal."""
@@ -73,7 +90,7 @@ class Evaluation:
 
     def _drawn(self, plan: Plan) -> Examples | None:
         """The images that are there, and the rest."""
-        path = self.place / "evaluation" / f"samples-{hashed(about(plan) | {'count': plan.count})}.npz"
+        path = self.place / "evaluation" / f"samples-{_hashed(about(plan) | {'count': plan.count})}.npz"
         if not output.is_finished(path, plan.count, about(plan)):
             height, width, channels = plan.model.image_shape
             labelled = plan.labels_of(np.zeros(1, int)) is not None
@@ -91,10 +108,15 @@ class Evaluation:
     def of(self, plan: Plan | None, given: Examples | None) -> dict[str, object]:
         """What tells these samples from others: how they are drawn, or what they are."""
         if plan is not None:
-            return about(plan) | {"count": plan.count}
+            return about(plan) | {"conditions": _short(plan.texts), "count": plan.count}
         assert given is not None
-        return {"file": str(self.o.samples)} | identity_of(given)
+        return {"file": str(self.o.samples), "images": pixels_of(given)}
 
 
-def hashed(of: object) -> str:
+def _short(texts: list[str]) -> str:
+    said = ", ".join(texts)
+    return said if len(said) < 500 else f"{len(texts)}, {_hashed(texts)}"
+
+
+def _hashed(of: object) -> str:
     return hashlib.sha256(json.dumps(of).encode()).hexdigest()[:16]

@@ -14,6 +14,7 @@ from jaxdiff.cli.plan import Plan
 from jaxdiff.cli.sample import about
 from jaxdiff.models.conditions import Labels
 from jaxdiff.models.likelihood import Likelihood, bits_per_dimension
+from jaxdiff.models.real import Shuffled
 
 COUNT = 1000
 WAYS = {"bits per dimension by the ODE": False, "and at most, by the variational bound": True}
@@ -23,15 +24,16 @@ def likelihood(asked: Evaluation) -> int:
     """The exit code."""
     reference = asked.real(asked.o.reference)
     asked.o.num = min(asked.o.num or COUNT, len(reference.examples))
-    (plan,) = asked.plans(COUNT)
+    plan = asked.plan(COUNT)
     model, count = plan.model, asked.o.num
     reference.check_alike(model.image_shape)
-    images, labels = reference.examples.images[np.arange(count)], reference.examples.labels
-    known = isinstance(model.system.condition, Labels) and labels is not None
-    given = [int(label) for label in labels[:count]] if known and labels is not None else None
+    some, labels = Shuffled(reference.examples.images, count), reference.examples.labels
+    images = some[np.arange(count)]
+    known = isinstance(model.system.condition, Labels) and labels is not None and asked.o.data is None
+    given = [int(label) for label in labels[some.rows]] if known and labels is not None else None
     say(f"{plural(count, 'real image')} ({reference.name}) by {model.name}{', given their labels' * known}")
     for name, bound in WAYS.items():
-        how = Likelihood(bound, probes=asked.o.probes, dequantized=asked.config.augment.dequantize)
+        how = Likelihood(bound, probes=asked.o.probes, dequantized=asked.own.augment.dequantize)
         of = {"likelihood of": reference.identity, "count": count, "given labels": known, "how": repr(how)}
         of |= {"model": model.name, "parameters": about(plan)["parameters"], "seed": plan.seed}
         numbers = asked.report.find(of)

@@ -7,8 +7,9 @@ from jaxdiff.base.console import say
 from jaxdiff.base.text import shown
 from jaxdiff.base.words import plural
 from jaxdiff.cli.evaluation import Evaluation
+from jaxdiff.data.examples import Images
 from jaxdiff.evaluation.copies import Copies, copies
-from jaxdiff.models.real import Real
+from jaxdiff.models.real import Shuffled
 
 COUNT = 1000
 HELD_OUT = 2000  # images that say what is no copy
@@ -19,31 +20,29 @@ def nearest(asked: Evaluation) -> int:
     """The exit code."""
     training = asked.real("train")
     held_out = asked.real(None if asked.o.reference == "train" else asked.o.reference)
-    plan = None if asked.o.samples is not None else asked.plans(COUNT)[0]
+    plan = None if asked.o.samples is not None else asked.plan(COUNT)
     samples = asked.samples(training, plan)
     if samples is None:
         return 130
-    images, there = (_all(Real("", each)) for each in (samples, training.examples))
+    there, images = training.examples.images, np.asarray(samples.images[np.arange(len(samples))])
+    apart = Shuffled(held_out.examples.images, HELD_OUT)
     say(f"looking for {plural(len(images), 'sample')} among {plural(len(there), 'training image')}")
-    found = copies(images, _all(held_out, HELD_OUT), there)
+    found = copies(images, apart[np.arange(len(apart))], there)
     of = {"nearest": asked.of(plan, samples), "training": training.identity, "held out": held_out.identity}
     if asked.report.find(of) is None:
         asked.report.add(of, _numbers(found))
-    path = asked.place / "nearest.png"
+    path = asked.beside("nearest.png")
     pictures.save(path, _beside(images, there, found))
     print(_told(found), shown(str(path)), shown(str(asked.report.path)), sep="\n")
     return 0
 
 
-def _all(real: Real, most: int | None = None) -> np.ndarray:
-    return np.asarray(real.examples.images[np.arange(min(most or len(real.examples), len(real.examples)))])
-
-
 def _numbers(found: Copies) -> dict[str, object]:
     return {
-        "samples": len(found.copied),
-        "copies": int(found.copied.sum()),
-        "which": np.flatnonzero(found.copied).tolist(),
+        "samples": len(found.samples.index),
+        "copies": int(found.copied(found.samples).sum()),
+        "which": np.flatnonzero(found.copied(found.samples)).tolist(),
+        "share of held-out images that are judged copies": float(found.copied(found.held_out).mean()),
         "share nearer than the median of held-out images": found.closer,
         "a copy has a ratio below": found.limit,
         "distance in gray levels of samples, and of held-out images": found.quantiles(),
@@ -51,9 +50,10 @@ def _numbers(found: Copies) -> dict[str, object]:
 
 
 def _told(found: Copies) -> str:
-    count = int(found.copied.sum())
+    count, apart = int(found.copied(found.samples).sum()), float(found.copied(found.held_out).mean())
+    among = plural(len(found.samples.index), "sample")
     lines = [
-        f"{count:,} {'copy' if count == 1 else 'copies'} among {plural(len(found.copied), 'sample')}",
+        f"{count:,} {'copy' if count == 1 else 'copies'} among {among} ({apart:.2%} of held-out images are judged so)",
         f"{found.closer:.1%} are nearer to a training image than half of held-out images: 50%, if none is copied",
     ]
     for share, (mine, theirs) in found.quantiles().items():
@@ -61,8 +61,8 @@ def _told(found: Copies) -> str:
     return "\n".join(lines)
 
 
-def _beside(images: np.ndarray, training: np.ndarray, found: Copies) -> np.ndarray:
+def _beside(images: np.ndarray, training: Images, found: Copies) -> np.ndarray:
     """The samples that are most like a training image, with that to the right of each."""
     order = np.argsort(found.samples.ratio)[:SHOWN]
-    pairs = np.concatenate([images[order], training[found.samples.index[order]]], 2)
+    pairs = np.concatenate([images[order], np.asarray(training[found.samples.index[order]])], 2)
     return pictures.sheet(pairs, columns=COLUMNS, title="samples, and beside each its nearest training image")

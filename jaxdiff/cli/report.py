@@ -33,7 +33,9 @@ COLUMNS = {  # of the table: what stands in evaluation.json, the heading, decima
 def compared(samples: Summary, reference: Summary, features: Features) -> dict[str, Any]:
     """All distances between two sets, each with its standard error."""
     numbers: dict[str, Any] = {"frechet": frechet(samples, reference)}
-    numbers["frechet_at_infinity"] = Estimate(frechet_at_infinity(samples, reference))
+    at_infinity = frechet_at_infinity(samples, reference)
+    if at_infinity is not None:
+        numbers["frechet_at_infinity"] = Estimate(at_infinity)
     each = kid(samples, reference, scaled=not features.is_inception)
     numbers["kernel"] = Estimate(1000 * each.value, 1000 * each.error)
     if samples.classified:
@@ -65,10 +67,15 @@ class Report:
     def __init__(self, path: Path) -> None:
         self.path, self.results = path, list[dict[str, Any]]()
         if path.exists():
-            known = files.read_json(path)
-            if known.get("form") != _FORM or not isinstance(known.get("results"), list):
-                raise ValueError(f"{path} is no evaluation.json that can be added to: move it away")
-            self.results = known["results"]
+            self._read()
+
+    def _read(self) -> None:
+        known = files.read_json(self.path)
+        results = known.get("results", [None])
+        legal = known.get("form") == _FORM and isinstance(results, list)
+        if not legal or not all(isinstance(each, dict) and {"of", "numbers"} <= each.keys() for each in results):
+            raise ValueError(f"{self.path} is no evaluation.json that can be added to: move it away")
+        self.results = results
 
     def find(self, of: dict[str, Any]) -> dict[str, Any] | None:
         """The result of the same, if it is there."""
@@ -76,9 +83,12 @@ class Report:
         return next((result["numbers"] for result in self.results if result["of"] == same), None)
 
     def add(self, of: dict[str, Any], numbers: dict[str, Any]) -> None:
-        self.results.append({"of": of, "numbers": numbers, "versions": versions()})
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(self.path, json.dumps({"form": _FORM, "results": self.results}, indent=1) + "\n")
+        with files.hold(self.path.with_name(f".{self.path.name}.lock"), wait=True):
+            if self.path.exists():  # another process may have added to it
+                self._read()
+            self.results.append({"of": of, "numbers": numbers, "versions": versions()})
+            files.write(self.path, json.dumps({"form": _FORM, "results": self.results}, indent=1) + "\n")
 
 
 def table(rows: Sequence[tuple[str, dict[str, Any]]]) -> str:

@@ -23,6 +23,8 @@ from jaxdiff.core.denoise import Denoiser
 from jaxdiff.core.process import Image, Process, Scalar
 from jaxdiff.core.rng import KeyArray, normal
 
+AT_ONCE = 64  # backward passes
+
 
 class Range(NamedTuple):
     """The log-SNR at which images end as data, and at which they begin as noise."""
@@ -125,11 +127,9 @@ class FlowODE:
 def with_divergence(field: Denoiser, y: Image, probes: Array | None) -> tuple[Image, Scalar]:
     """A vector field at y, and its divergence: by backward passes, which all networks have that can be trained."""
     value, pull = jax.vjp(field, y)
-    exact = probes is None
-    if exact:
-        probes = jnp.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
-    each = jax.vmap(lambda e: jnp.sum(e * pull(e)[0]))(probes)
-    return value, jnp.sum(each) if exact else jnp.mean(each)
+    along = jnp.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape) if probes is None else probes
+    each = jax.lax.map(lambda e: jnp.sum(e * pull(e)[0]), along, batch_size=min(len(along), AT_ONCE))
+    return value, jnp.sum(each) if probes is None else jnp.mean(each)
 
 
 def rademacher(key: KeyArray, count: int, shape: tuple[int, ...]) -> Array:

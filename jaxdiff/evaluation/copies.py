@@ -1,17 +1,21 @@
 """Which images are copies of training images: exactly, mirrored, moved by a pixel, or compressed in between.
 
 An image is judged by a ratio: how far its nearest training image is, of how far its next ones are. That of an image
-drawn anew is near 1, whatever kind it is; that of a copy is near 0. Held-out images say how low it falls by chance.
+drawn anew is near 1, whatever kind it is; that of a copy is near 0. Held-out images say how low it falls by chance,
+and how near an image must be at all.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from jaxdiff.evaluation.neighbours import nearest
 
-MARGIN, RARE = 0.6, 0.005  # a copy has a ratio below this share of what all but so many held-out images have
-_NEXT = 10  # training images, whose distance is the usual one
+MARGIN, LOW = 0.36, 0.05  # a copy has a ratio below this share of what all but so many held-out images have
+TINY = 0.1  # of the distance that so many held-out images have: nearer than that, it is a copy of several equal images
+NEXT = 10  # training images, whose distance is the usual one
+_BLOCK = 20_000  # training images at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,23 +27,33 @@ class Nearest:
     ratio: np.ndarray
 
 
-def nearest_training_images(images: np.ndarray, training: np.ndarray) -> Nearest:
+def nearest_training_images(images: np.ndarray, training: Any) -> Nearest:
     """Of uint8 images [n, height, width, channels], with and without mirroring, moved by up to a pixel.
 
     All are smoothed before they are compared: what compression adds is in the finest detail, what tells images apart
     is not.
     """
-    rows = _coarse(training)
-    plain, there = nearest(_coarse(images), rows, _NEXT)
+    plain = _candidates(images, training, NEXT)
     moved = [np.roll(images, move, axis) for move in (-1, 1) for axis in (1, 2)]
-    others = [nearest(_coarse(each), rows, 4)[1] for each in (images[:, :, ::-1], *moved)]
-    candidates = np.concatenate([there, *others], 1)
-    index, distance = np.zeros(len(images), int), np.zeros(len(images))
+    others = [_candidates(each, training, 4) for each in (images[:, :, ::-1], *moved)]
+    candidates = np.concatenate([plain, *others], 1)
+    index, distance, usual = np.zeros(len(images), int), np.zeros(len(images)), np.zeros(len(images))
     for i, image in enumerate(images):
-        each = _moved_distances(_smooth(image[None])[0], _smooth(training[candidates[i]]))
+        each = _moved_distances(_smooth(image[None])[0], _smooth(np.asarray(training[candidates[i]])))
         index[i], distance[i] = candidates[i][each.argmin()], each.min()
-    usual = plain[:, 1:].mean(1) / np.sqrt(rows.shape[1])
+        usual[i] = np.sort(each[:NEXT])[1:].mean()
     return Nearest(index, distance, distance / np.maximum(usual, 1e-6))
+
+
+def _candidates(images: np.ndarray, training: Any, k: int) -> np.ndarray:
+    """The numbers of the k training images that are nearest at a glance, [n, k]; in memory of one block of them."""
+    queries, found = _coarse(images), []
+    for first in range(0, len(training), _BLOCK):
+        block = np.asarray(training[np.arange(first, min(first + _BLOCK, len(training)))])
+        distances, numbers = nearest(queries, _coarse(block), min(k, len(block)))
+        found.append((distances, numbers + first))
+    distances, numbers = (np.concatenate(part, 1) for part in zip(*found, strict=True))
+    return np.take_along_axis(numbers, np.argsort(distances, 1, kind="stable")[:, :k], 1)
 
 
 def _smooth(images: np.ndarray) -> np.ndarray:
@@ -73,17 +87,21 @@ class Copies:
 
     samples: Nearest
     held_out: Nearest
-    limit: float  # a ratio below it is no chance
 
     @property
-    def copied(self) -> np.ndarray:
-        """Whether each sample is a copy."""
-        return self.samples.ratio < self.limit
+    def limit(self) -> float:
+        """A ratio below it is no chance. Not taken from the lowest: of held-out images some may be copies too."""
+        return MARGIN * float(np.quantile(self.held_out.ratio, LOW))
+
+    def copied(self, images: Nearest) -> np.ndarray:
+        """Whether each image is a copy."""
+        near, middle = np.quantile(self.held_out.distance, (LOW, 0.5))
+        return ((images.ratio < self.limit) & (images.distance < middle)) | (images.distance < TINY * near)
 
     @property
     def closer(self) -> float:
-        """The share of samples whose ratio is below the median of held-out images: a half, if nothing is copied."""
-        return float(np.mean(self.samples.ratio < np.median(self.held_out.ratio)))
+        """The share of samples nearer to a training image than the median held-out image is."""
+        return float(np.mean(self.samples.distance < np.median(self.held_out.distance)))
 
     def quantiles(self) -> dict[str, tuple[float, float]]:
         """Of the distances, of samples and of held-out images."""
@@ -92,6 +110,8 @@ class Copies:
         return {f"{share:.0%}": pair for share, *pair in zip(at, *both, strict=True)}  # type: ignore[misc]
 
 
-def copies(samples: np.ndarray, held_out: np.ndarray, training: np.ndarray) -> Copies:
-    mine, theirs = (nearest_training_images(images, training) for images in (samples, held_out))
-    return Copies(mine, theirs, MARGIN * float(np.quantile(theirs.ratio, RARE)))
+def copies(samples: np.ndarray, held_out: np.ndarray, training: Any) -> Copies:
+    """`training` are `Images`, uint8; the others arrays of such."""
+    if len(training) <= NEXT:
+        raise ValueError(f"copies are told from {NEXT + 1} training images on, here are {len(training)}")
+    return Copies(*(nearest_training_images(images, training) for images in (samples, held_out)))

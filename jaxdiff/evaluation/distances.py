@@ -51,17 +51,18 @@ def _error(samples: Summary, reference: Summary, root: np.ndarray) -> float:
     return float(psi.std(ddof=1) / math.sqrt(samples.count))
 
 
-def frechet_at_infinity(samples: Summary, reference: Summary) -> float:
-    """What the distance tends to with more and more samples (Chong & Forsyth 2020): linear in 1 / n, from all kept
-    samples, halves and quarters of them."""
-    root, count = _root(reference.covariance), len(samples.rows)
-    counts, values = [], []
-    for parts in (1, 2, 4):
-        for rows in np.array_split(samples.rows[: count - count % 4].astype(np.float64), parts):
-            counts.append(len(rows))
-            values.append(_between(rows.mean(0), np.cov(rows.T), reference, root))
-    slope_and_end = np.polyfit(1 / np.array(counts), values, 1, w=np.sqrt(counts))
-    return float(slope_and_end[1])
+def frechet_at_infinity(samples: Summary, reference: Summary) -> float | None:
+    """What the distance tends to with more and more samples: its bias is in inverse proportion to their number (Chong &
+    Forsyth 2020), so the kept samples and halves of them give it. None where halves are too few for that."""
+    half = len(samples.rows) // 2
+    if half < 2 * samples.rows.shape[1]:
+        return None
+    root = _root(reference.covariance)
+    whole, *halves = (
+        _between(rows.mean(0), np.atleast_2d(np.cov(rows.T)), reference, root)
+        for rows in map(np.float64, (samples.rows[: 2 * half], samples.rows[:half], samples.rows[half : 2 * half]))
+    )
+    return float(2 * whole - np.mean(halves))
 
 
 def kernel_distance(x: np.ndarray, y: np.ndarray) -> float:

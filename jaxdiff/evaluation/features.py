@@ -41,13 +41,17 @@ class Features:
 
     @cached_property
     def _ready(self) -> tuple[Any, Any]:
-        return jax.jit(self.compute), self._group.replicate(self.params)
+        def exactly(params: Any, images: Any) -> tuple[Any, Any]:
+            with jax.default_matmul_precision("highest"):  # on an accelerator as on a CPU
+                return self.compute(params, images)
+
+        return jax.jit(exactly), self._group.replicate(self.params)
 
     @property
     def size(self) -> int:
         """Of a batch."""
-        each = self.batch_size if jax.default_backend() == "cpu" else 8 * self.batch_size
-        return self._group.round_up(each if jax.default_backend() == "cpu" else each * len(self._group.devices))
+        on_cpu = self._group.devices[0].platform == "cpu"
+        return self._group.round_up(self.batch_size if on_cpu else 8 * self.batch_size * len(self._group.devices))
 
     def of(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Of at most `size` images, all by one program."""

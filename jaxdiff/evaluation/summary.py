@@ -1,5 +1,6 @@
 """What is kept of a set of images: sums over all of them, and the features of some."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from jaxdiff.base import files
 
 KEPT = 10_000  # images whose features are kept, for what needs neighbours: 80 MB of 2,048 features
+WIDEST = 2**13  # features: their covariance has 537 MB
 AT_ONCE = 1024  # images that enter the sums together, which are large
 SPLITS = 10  # parts of the Inception Score
 
@@ -23,6 +25,8 @@ class Summary:
     def add(self, rows: np.ndarray, logits: np.ndarray | None) -> None:
         if not self.done:
             width = rows.shape[1]
+            if width > WIDEST:
+                raise ValueError(f"features are at most {WIDEST:,} numbers an image, got {width:,}")
             self._arrays = {"total": np.zeros(width), "products": np.zeros((width, width))}
             self._arrays["rows"] = np.zeros((min(self.count, KEPT), width), np.float32)
             if logits is not None:
@@ -80,10 +84,9 @@ class Summary:
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with files.beside(path) as new:
-            with open(new, "xb") as file:
-                np.savez(file, **self._arrays, count=np.int64(self.count))  # type: ignore[arg-type]
-            new.replace(path)
+        stored = io.BytesIO()
+        np.savez(stored, **self._arrays, count=np.int64(self.count))  # type: ignore[arg-type]
+        files.write(path, stored.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> "Summary | None":
@@ -91,8 +94,10 @@ class Summary:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 found: dict[str, Any] = {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, EOFError, KeyError):
+            made = cls(int(found.pop("count")))
+            width = found["total"].shape
+            whole = width == found["rows"].shape[1:] and found["products"].shape == 2 * width
+        except Exception:  # a damaged file leads to errors of many classes
             return None
-        made = cls(int(found.pop("count")))
         made.done, made._arrays = made.count, found
-        return made
+        return made if whole else None

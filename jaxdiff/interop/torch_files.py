@@ -1,10 +1,11 @@
 """The tensors in a file that PyTorch saved, .pth or .pt, without PyTorch and without running what a pickle can name.
 
-A pickle is a program: it calls whatever functions it names. This reader knows the five that dictionaries of tensors
-take, and refuses a file that names any other.
+A pickle is a program: it calls whatever functions it names. This reader knows those that dictionaries of tensors take,
+and refuses a file that names any other.
 """
 
 import io
+import math
 import pickle
 import struct
 import zipfile
@@ -70,6 +71,8 @@ def _zipped(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
     if index is None:
         raise ValueError("it is a zip without data.pkl")
     folder = index.removesuffix("data.pkl")
+    if archive.getinfo(index).file_size > 2**24:
+        raise ValueError("its list of tensors is too long")
 
     def storage(wanted: _Storage) -> bytes:
         entry = archive.getinfo(f"{folder}data/{wanted.key}")
@@ -102,7 +105,7 @@ def _unpickled(file: io.BytesIO) -> Any:
 
 
 class _Reader(pickle.Unpickler):
-    """Finds five names, and no others."""
+    """Finds what tensors take, and nothing else."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
@@ -132,7 +135,7 @@ def _array(tensor: _Tensor, storages: Callable[[_Storage], bytes]) -> np.ndarray
     if len(shape) != len(strides) or min((*shape, *strides, tensor.offset), default=0) < 0:
         raise ValueError(f"a tensor of shape {shape} with strides {strides}")
     last = tensor.offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if 0 not in shape and last >= len(numbers):
-        raise ValueError(f"a tensor of shape {shape} is cut off")
+    if 0 not in shape and (last >= len(numbers) or math.prod(shape) > len(numbers)):
+        raise ValueError(f"a tensor of shape {shape} has more numbers than are there")
     steps = [stride * numbers.itemsize for stride in strides]
     return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], shape, steps).copy()

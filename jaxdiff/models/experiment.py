@@ -229,7 +229,8 @@ class Experiment(Run):
         if config.held_out is None:
             return None
         together = config.batch_size // config.training.accumulate
-        return HeldOut(config.system, self.held_out, self.codec, config.encoded_once, together)
+        share = max(together // len(self.trainer.devices.devices), 1)  # it is computed on one device
+        return HeldOut(config.system, self.held_out, self.codec, config.encoded_once, share, config.augment.dequantize)
 
     @cached_property
     def _quick(self) -> Quick | None:
@@ -249,7 +250,7 @@ class Experiment(Run):
         name = self.config.training.keep_best
         if name is None:
             return None
-        rows = read_metrics(self.folder / "metrics.csv")
+        rows = read_metrics(self.folder / "metrics.csv") if is_first() else []  # which alone says what is best
         return closing.enter_context(
             contextlib.closing(
                 Best(self.folder / "best", [row[name] for row in rows if name in row and row["step"] <= at])
@@ -266,6 +267,7 @@ class Experiment(Run):
         if self.config.training.wandb is not None:
             wandb.require_wandb()
         self.config.system.check()
+        self._check_held_out()
         _ = self._quick
         state, u, constants = (
             self.state_shapes,
@@ -319,6 +321,17 @@ class Experiment(Run):
             return {}
         known = files.read_json(self.folder / "data.json")
         return {**known, "image": list(image), "classes": list(classes) or None}
+
+    def _check_held_out(self) -> None:
+        """They must be like those trained on."""
+        if self.config.held_out is None:
+            return
+        image, classes = tuple(self.held_out.images.shape[1:]), self.held_out.classes or ()
+        if image != self.image:
+            raise ValueError(f"held_out has images of {image}, the data of {self.image}: they must be alike")
+        self.config.system.fields(self.held_out)
+        if any(mine != other for mine, other in zip(self.classes, classes, strict=False)):
+            raise ValueError(f"held_out has the classes {', '.join(classes[:5])}, ..., others than the data")
 
     def _check_space(self) -> None:
         there = sum(path.name.isdecimal() for path in (self.folder / "checkpoints").glob("*"))

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from jaxdiff.data import Examples
 from jaxdiff.data.augment import Augment, plain
 from jaxdiff.models.system import System
-from jaxdiff.training.logbook import HELD_OUT
+from jaxdiff.training.state import HELD_OUT
 
 COUNT, LEVELS = 128, 8  # images, each at so many noise levels
 COLUMNS = (
@@ -24,14 +24,17 @@ COLUMNS = (
 class HeldOut:
     """`encoded`: latents are made beforehand. So many losses are computed `together`, as in a training step."""
 
-    def __init__(self, system: System, examples: Examples, codec: Any, encoded: bool, together: int):
+    def __init__(
+        self, system: System, examples: Examples, codec: Any, encoded: bool, together: int, dequantize: bool = False
+    ):
         self._system, self._examples, self._together = system, examples, together
+        self._augment = Augment(dequantize=dequantize)  # the only part of it by which images stay what they are
         self._codec, self._encoded = codec, encoded
 
     @cached_property
     def _rows(self) -> dict[str, np.ndarray]:
-        """Of the first images."""
-        first = np.arange(min(COUNT, len(self._examples)))
+        """Of some images, always the same."""
+        first = np.random.RandomState(0).permutation(len(self._examples))[:COUNT]  # they may be sorted by class
         own = {name: np.asarray(field[first]) for name, field in self._system.fields(self._examples).items()}
         images = np.asarray(self._examples.images[first])
         if not self._encoded:
@@ -42,12 +45,14 @@ class HeldOut:
     def numbers(self, params: Any) -> dict[str, float]:
         """The losses, by column: at times spread evenly over those trained on, and so like the loss in training."""
         codec = None if self._encoded else self._codec
-        losses = np.asarray(_losses(self._system, self._together, params, codec, self._rows), np.float64)
+        losses = np.asarray(_losses(self._system, self._augment, self._together, params, codec, self._rows), np.float64)
         return dict(zip(COLUMNS, map(float, (losses.mean(), *losses.mean(0))), strict=True))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _losses(system: System, together: int, params: Any, codec: Any, examples: dict[str, Array]) -> Array:
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _losses(
+    system: System, augment: Augment, together: int, params: Any, codec: Any, examples: dict[str, Array]
+) -> Array:
     """[images, levels], without dropout."""
     count = len(next(iter(examples.values())))
     key = jax.random.key(0, impl="threefry2x32")
@@ -55,6 +60,6 @@ def _losses(system: System, together: int, params: Any, codec: Any, examples: di
     def one(place: Array) -> Array:
         example = {name: field[place // LEVELS] for name, field in examples.items()}
         u = (place % LEVELS + 0.5) / LEVELS
-        return system.loss(Augment(), params, codec, jax.random.fold_in(key, place), u, example, False)
+        return system.loss(augment, params, codec, jax.random.fold_in(key, place), u, example, False)
 
     return lax.map(one, jnp.arange(count * LEVELS), batch_size=together).reshape(count, LEVELS)

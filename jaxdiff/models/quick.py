@@ -11,7 +11,7 @@ from jaxdiff.models.config import FRECHET, Config
 from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.judging import features_of
 from jaxdiff.models.model import Model
-from jaxdiff.models.real import known_summary, reference_of, summary_of
+from jaxdiff.models.real import Shuffled, known_summary, reference_of, summary_of
 
 COUNT = 1000
 
@@ -26,6 +26,11 @@ class Quick:
             )
         self._features = features_of(str(config.judge), code=code)
         self._real = reference_of(config, "train" if config.held_out is None else "test")
+        many, there = self._features.count or 0, len(self._real.examples)
+        if there <= many:
+            raise ValueError(
+                f"judge={config.judge!r} has {many:,} features, more than the {there:,} real images: take another"
+            )
 
     @cached_property
     def _there(self) -> Summary:
@@ -34,4 +39,4 @@ class Quick:
     def numbers(self, model: Model) -> dict[str, float]:
         count = max(COUNT, self._there.rows.shape[1] + 1)
         images = pictures.to_uint8(model.sample(count, progress=False))
-        return {FRECHET: frechet(summary_of(self._features, images, "features"), self._there).value}
+        return {FRECHET: frechet(summary_of(self._features, Shuffled(images), "features"), self._there).value}

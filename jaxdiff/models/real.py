@@ -18,6 +18,8 @@ from jaxdiff.evaluation.features import Features
 from jaxdiff.evaluation.summary import Summary
 from jaxdiff.models.config import Config
 
+_FORM = 1  # of what is kept: to be raised when features of the same weights change
+
 
 @dataclass(frozen=True, eq=False)
 class Real:
@@ -29,14 +31,23 @@ class Real:
     @property
     def identity(self) -> str:
         """What tells these images from others."""
-        known = identity_of(self.examples)
-        return f"{self.name} {known['count']} {known['image']} {known['hash']}"
+        return f"{self.name} {pixels_of(self.examples)}"
 
     def check_alike(self, shape: tuple[int, ...]) -> None:
         real = tuple(self.examples.images.shape[1:])
         if real != tuple(shape):
             sizes = ["x".join(map(str, each)) for each in (shape, real)]
             raise ValueError(f"the images drawn are {sizes[0]}, the real ones {sizes[1]}: name other --data")
+
+
+def pixels_of(examples: Examples) -> str:
+    """Which images these are: how many, their labels and captions, and the pixels of up to 4,096 of them."""
+    known, count = identity_of(examples), len(examples)
+    spread = np.arange(0, count, -(-count // 4096))
+    digest = hashlib.sha256(known["hash"].encode())
+    for some in np.array_split(spread, -(-len(spread) // 256)):
+        digest.update(np.ascontiguousarray(examples.images[some]).data)
+    return f"{count} {list(examples.images.shape[1:])} {digest.hexdigest()[:16]}"
 
 
 def reference_of(config: Config, split: str | None) -> Real:
@@ -48,7 +59,7 @@ def reference_of(config: Config, split: str | None) -> Real:
     try:
         source = split_of(config.data, split or "test")
     except ValueError as error:
-        instead = "--reference train compares with the images it was trained on, --data with those of another config"
+        instead = "--reference train compares with those it was trained on, --data with those of another config"
         raise ValueError(f"no {split or 'test'} split: {error}; {instead}") from None
     return Real(split or "test", opened(source))
 
@@ -76,20 +87,25 @@ def samples_of(path: Path, like: tuple[int, ...]) -> Examples:
     return found or Folder(str(path), size=(like[0], like[1]), channels=like[2], strict=True).open()
 
 
-class First:
-    """The first of some images."""
+class Shuffled:
+    """Some images, or all, in an order that is always the same: data sets may be sorted by class."""
 
-    def __init__(self, images: Images, count: int) -> None:
-        self._images, self.shape = images, (min(count, len(images)), *images.shape[1:])
+    def __init__(self, images: Images, count: int | None = None) -> None:
+        self._images = images
+        self.rows = np.random.RandomState(0).permutation(len(images))[: count or len(images)]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self._images.shape[1:])
 
     def __len__(self) -> int:
-        return int(self.shape[0])
+        return len(self.rows)
 
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(self._images[rows])
+    def __getitem__(self, places: np.ndarray) -> np.ndarray:
+        return np.asarray(self._images[self.rows[places]])
 
 
-def summary_of(features: Features, images: Images, what: str) -> Summary:
+def summary_of(features: Features, images: Shuffled, what: str) -> Summary:
     """What features make of images, with a bar."""
     made = Summary(len(images))
     with tqdm(total=len(images), desc=what, unit=" images", disable=None, dynamic_ncols=True) as bar:
@@ -102,8 +118,10 @@ def summary_of(features: Features, images: Images, what: str) -> Summary:
 
 def known_summary(features: Features, real: Real, count: int | None = None) -> Summary:
     """The same of real images, of all or of the first `count`; kept in the cache."""
-    images = First(real.examples.images, count or len(real.examples))
-    key = hashlib.sha256(f"{features.name} {features.hash} {real.identity} {len(images)}".encode()).hexdigest()[:24]
+    images = Shuffled(real.examples.images, count)
+    key = hashlib.sha256(f"{_FORM} {features.name} {features.hash} {real.identity} {len(images)}".encode()).hexdigest()[
+        :24
+    ]
     path = files.cache_folder() / "features" / f"{key}.npz"
     found = Summary.load(path)
     if found is None:

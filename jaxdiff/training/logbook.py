@@ -15,8 +15,8 @@ import numpy as np
 from jaxdiff.base import files, pictures
 from jaxdiff.base.console import warn
 from jaxdiff.training.screen import Screen, say, screen
+from jaxdiff.training.state import HELD_OUT
 
-HELD_OUT = "held_out_loss"
 COLUMNS = ("step", "epoch", "loss", "gradient_norm", "learning_rate", "skipped", "images_per_second")
 
 
@@ -72,10 +72,6 @@ class Logbook:
     def _values(self, row: dict[str, float]) -> tuple[str, ...]:
         """In the order of the columns; nothing where the row has none."""
         return tuple(_number(row[name]) if name in row else "" for name in self._columns)
-
-    def values(self, name: str) -> list[float]:
-        """Of a column, where rows have it."""
-        return [row[name] for row in self._rows if name in row]
 
     def say(self, text: str) -> None:
         if not self._quiet:

@@ -108,7 +108,9 @@ class _Due(NamedTuple):
 def _due(training: Training, at: int) -> _Due:
     last = at == training.steps
     shows, saves = at % training.show_every == 0, at % training.save_every == 0
-    return _Due(at % training.log_every == 0, at % training.evaluates_every == 0, shows or last, saves or last)
+    logs = at % training.log_every == 0
+    evaluates = at % training.evaluates_every == 0 or (logs and at + training.log_every > training.steps)
+    return _Due(logs, evaluates, shows or last, saves or last)
 
 
 class _Clock:

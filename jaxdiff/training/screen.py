@@ -10,6 +10,7 @@ from tqdm import tqdm
 from jaxdiff.base import notebook
 from jaxdiff.base.text import shown
 from jaxdiff.base.words import plural, speed
+from jaxdiff.training.state import HELD_OUT
 
 OFTEN = 0.5  # seconds between two looks at a panel
 
@@ -102,5 +103,5 @@ def say(text: str) -> None:
 
 def _described(row: dict[str, float]) -> str:
     rate = f"lr {row['learning_rate']:.2g}, " if math.isfinite(row["learning_rate"]) else ""
-    held_out = f"held out {row['held_out_loss']:.4g}, " if "held_out_loss" in row else ""
+    held_out = f"held out {row[HELD_OUT]:.4g}, " if HELD_OUT in row else ""
     return f"loss {row['loss']:.4g}, {held_out}{rate}{speed(row['images_per_second'])}"

@@ -20,6 +20,7 @@ from jaxdiff.training.optimisers import Adam, Optimiser, learning_rate_of, trans
 from jaxdiff.training.placing import Placing
 
 Params = Any
+HELD_OUT = "held_out_loss"  # a column of metrics.csv
 
 
 @dataclass(frozen=True)
