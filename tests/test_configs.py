@@ -16,6 +16,7 @@ from jaxdiff.data import Folder, Tfds
 from jaxdiff.models import Diffusion, Prompts
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.nets import MLP, Autoencoder, DiT, Prompted, SmallUNet
+from jaxdiff.training.logbook import read_metrics
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
@@ -77,7 +78,10 @@ def test_it_trains_and_can_be_sampled_from(name, pictures, tmp_path, monkeypatch
     run = Experiment(config, tmp_path / name)
     assert run.train() is None
     assert (run.folder / "samples" / "step_000002.png").stat().st_size > 0
-    assert np.isfinite(np.genfromtxt(run.folder / "metrics.csv", delimiter=",", skip_header=1)).all()
+    rows = read_metrics(run.folder / "metrics.csv")
+    assert len(rows) == 2
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+    assert ("held_out_loss" in rows[-1]) == (config.held_out is not None)
     flags = ["--workdir", str(run.folder), "--out", str(tmp_path / "out.png"), "--num", "4"]
     if isinstance(config.system, Diffusion):
         prompted = isinstance(config.system.condition, Prompts)

@@ -92,7 +92,7 @@ class Summary:
     def load(cls, path: Path) -> "Summary | None":
         """None if there is no such file that can be read."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 found: dict[str, Any] = {name: stored[name] for name in stored.files}
             made = cls(int(found.pop("count")))
             width = found["total"].shape
