@@ -1,17 +1,23 @@
 """Likelihoods against closed forms: Gaussian, mixture and rotated Gaussian, for all processes."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
+from scipy.stats import norm
 
 from jaxdiff.core import likelihood, tables
 from jaxdiff.core.exact import Mixture
 from jaxdiff.core.likelihood import FlowODE, variational_bound
 from jaxdiff.core.process import VE, VP, Cosine, Flow, LinearVE, PowerVE, SubVP
+from jaxdiff.models import edm
+from jaxdiff.models.likelihood import Likelihood, bits_per_dimension
+from jaxdiff.models.model import Model
 
 PROCESSES = [VP(), SubVP(), Cosine(), Flow(), VE(), PowerVE(200.0), LinearVE(), tables.Discrete()]
 EACH = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: type(process).__name__)
@@ -152,6 +158,60 @@ def test_the_discrete_bound_holds_for_whole_gray_levels():
     bound = jax.jit(jax.vmap(lambda k, x: variational_bound(denoise, LinearVE(), x, k, 32, levels)))
     each = np.asarray(bound(keys, x)) / SIZE
     assert abs(each.mean() - entropy) < 4 * each.std() / math.sqrt(len(each))
+
+
+# --- of a model -------------------------------------------------------------------------------------------------------
+
+
+class Nothing(nn.Module):
+    """With EDM's preconditioning F = 0 is the exact denoiser of N(0, sigma_data²)."""
+
+    def __call__(self, x, c_noise, *condition):
+        return jnp.zeros_like(x)
+
+
+MODEL = Model(edm(Nothing()), {}, (4, 4, 1))
+DATA = np.asarray(0.5 * jax.random.normal(jax.random.key(9), (11, 4, 4, 1)))
+
+
+def gaussian(images):
+    squares = (np.asarray(images, float).reshape(len(images), -1) ** 2).sum(1)
+    return -(squares / 0.25 + 16 * math.log(2 * math.pi * 0.25)) / 2
+
+
+def test_a_model_has_the_density_that_it_has():
+    found = MODEL.log_likelihood(DATA)
+    np.testing.assert_allclose(found, gaussian(DATA), atol=16e-3 * math.log(2))
+    for how in (Likelihood(probes=1), Likelihood(ode=FlowODE(steps=60))):  # the Jacobian is diagonal: a probe is exact
+        np.testing.assert_allclose(MODEL.log_likelihood(DATA, how=how), found, atol=16e-3 * math.log(2))
+    np.testing.assert_allclose(MODEL.log_likelihood(DATA, batch_size=3), found, rtol=1e-5)
+    bound = MODEL.log_likelihood(np.repeat(DATA[:1], 400, 0), how=Likelihood(bound=True))
+    assert abs(bound.mean() - gaussian(DATA[:1])[0]) < 4 * bound.std() / 20
+
+
+@pytest.mark.parametrize("dequantized", [False, True])
+def test_stored_images_have_a_probability(dequantized):
+    how = Likelihood(dequantized=dequantized)
+    stored = np.abs(how.levels[None] - DATA.reshape(-1, 1)).argmin(1).reshape(DATA.shape).astype(np.uint8)
+    at, half = how.levels[stored].astype(float), how.gap / 2
+    exact = np.log(norm.cdf((at + half) / 0.5) - norm.cdf((at - half) / 0.5)).reshape(len(at), -1).sum(1)
+    np.testing.assert_allclose(MODEL.log_likelihood(stored, how=how), exact, atol=0.05)
+    bound = MODEL.log_likelihood(np.repeat(stored[:1], 400, 0), how=replace(how, bound=True))
+    assert exact[0] - 0.3 < bound.mean() + 4 * bound.std() / 20
+    assert bound.mean() < exact[0] + 4 * bound.std() / 20
+    assert bits_per_dimension(exact, (4, 4, 1)).mean() == pytest.approx(8.05, abs=0.4)
+
+
+def test_what_has_no_likelihood_is_one_line():
+    latent = replace(MODEL, codec=object())
+    for model, images, said in (
+        (latent, DATA, "is a latent model"),
+        (MODEL, DATA[:, :3], "draws"),
+        (MODEL, DATA[:0], "draws"),
+        (MODEL, DATA.astype(int), "images of uint8, or floats"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            model.log_likelihood(images)
 
 
 def test_a_wrong_solver_is_refused():
