@@ -16,7 +16,7 @@ WARMUP = 200  # steps, where the config has 20,000
 SAMPLER = "DPMpp2M()"
 TOY = (
     *("system.network.channels=8", "system.network.multipliers=(1,)", "system.network.blocks=1"),
-    *("system.network.attention=(0,)", "system.network.groups=2", "data=Digits(size=8)"),
+    *("system.network.attention=(0,)", "system.network.groups=2", "data=Digits(size=8)", "held_out=None"),
 )
 
 
@@ -56,7 +56,7 @@ def _drawn(run: Path, toy: bool, picture: Path, end: float) -> str:
 def fields_of(toy: bool, batch: int, data: str) -> list[str]:
     """What is changed of the config: the step is then that which was measured as DDPM++'s, and is compiled already."""
     fields = ["system.network.dtype=bfloat16", f"training.optimiser.schedule.warmup={WARMUP}", "training.log_every=10"]
-    other = TOY if toy else () if data == "cifar10" else ("data=Digits(size=32)",)
+    other = TOY if toy else () if data == "cifar10" else ("data=Digits(size=32)", "held_out=None")
     return [*fields, f"batch_size={batch}", *other]
 
 

@@ -25,7 +25,13 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = nbformat.read(ROOT / "notebooks" / "jaxdiff.ipynb", 4)
-SMALL = ["system.network=MLP(widths=(32,), classes=10)", "data=Digits()", "training.steps=60", "training.log_every=10"]
+SMALL = [
+    "system.network=MLP(widths=(32,), classes=10)",
+    "data=Digits()",
+    "held_out=None",
+    "training.steps=60",
+    "training.log_every=10",
+]
 OFTEN = ["training.show_every=30", "training.save_every=10", "batch_size=16"]
 CHANGES = {
     "digits": SMALL + OFTEN,

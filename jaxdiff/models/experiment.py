@@ -41,6 +41,9 @@ from jaxdiff.training.step import Objective, train_step
 RESIDENT = 2 * 10**9  # bytes of data that a GPU or TPU keeps, unless the config says otherwise
 
 
+_LIKE_THESE = "set held_out to more images of the same kind, or to None"
+
+
 class Experiment(Run):
     """A run and what it takes to train it: the data. With `accept_data` it resumes with others than it began with."""
 
@@ -328,10 +331,12 @@ class Experiment(Run):
             return
         image, classes = tuple(self.held_out.images.shape[1:]), self.held_out.classes or ()
         if image != self.image:
-            raise ValueError(f"held_out has images of {image}, the data of {self.image}: they must be alike")
+            raise ValueError(f"held_out has images of {image}, the data of {self.image}: {_LIKE_THESE}")
         self.config.system.fields(self.held_out)
         if any(mine != other for mine, other in zip(self.classes, classes, strict=False)):
-            raise ValueError(f"held_out has the classes {', '.join(classes[:5])}, ..., others than the data")
+            raise ValueError(
+                f"held_out has the classes {', '.join(classes[:5])}, ..., others than the data: {_LIKE_THESE}"
+            )
 
     def _check_space(self) -> None:
         there = sum(path.name.isdecimal() for path in (self.folder / "checkpoints").glob("*"))
