@@ -122,7 +122,7 @@ def plot(
     figure = Figure(figsize=(8, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.set(xlabel=what, ylabel="Fréchet distance")
-    right.set(xlabel=what, ylim=(0, 1))
+    right.set(xlabel=what, ylim=(0, 1.05))
     heights = [numbers["frechet"]["value"] for numbers in each]
     left.errorbar(values, heights, [numbers["frechet"]["error"] for numbers in each], marker="o", label="samples")
     if floor is not None:
