@@ -228,6 +228,10 @@ def broken(images):
     return np.full((len(images), 3), np.nan)
 
 
+def failing(images):
+    return images["a"]
+
+
 def flat(images):
     return np.zeros(len(images))
 '''
@@ -405,7 +409,8 @@ BAD = {
     ("--from_diffusers", "x"): "--workdir and --from_diffusers contradict each other",
     ("--features", "mine.py:broken"): "features of mine.py:broken are not finite",
     ("--features", "mine.py:flat"): "features must be a row for each of",
-    ("--features", "mine.py:none"): '--features must be one of means, broken, flat, got "none"',
+    ("--features", "mine.py:none"): '--features must be one of means, broken, failing, flat, got "none"',
+    ("--features", "mine.py:failing"): "--features mine.py:failing failed, IndexError: only integers",
     ("--features", "lit0"): "--features must be lite0, inception, the run of a classifier, or file.py:name, got lit0",
     ("--features", "runs/labelled"): "runs/labelled trained Diffusion, no classifier",
     ("--reference", "nonsense"): "split must be one of train, test, all",

@@ -100,7 +100,9 @@ def test_half_of_the_functions_have_at_most_ten_lines():
 
 
 @pytest.mark.parametrize(
-    "command", [("-c", "import jaxdiff"), ("train.py", "--help"), ("sample.py", "--help")], ids=str
+    "command",
+    [("-c", "import jaxdiff"), ("train.py", "--help"), ("sample.py", "--help"), ("evaluate.py", "--help")],
+    ids=str,
 )
 def test_the_doors_open_at_once(command):
     """Well below half a second, since nothing heavy is imported; several tests may run at once, so with a margin."""

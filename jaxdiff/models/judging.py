@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxdiff.base.calls import construct
+from jaxdiff.base.text import first_line
 from jaxdiff.data.augment import plain
 from jaxdiff.evaluation.features import INCEPTION, LITE0, Features
 from jaxdiff.evaluation.pretrained import inception_features, lite0_features
@@ -42,9 +43,14 @@ def own_features(text: str) -> Features:
     if not isinstance(function, FunctionType):
         raise ValueError(f"--features {text} must be a function of images, [n, height, width, channels] -> [n, d]")
     source = Path(inspect.getfile(function)).read_bytes()  # all of it: the function may call others
-    return Features(
-        text, hashlib.sha256(source).hexdigest()[:16], lambda _, images: (function(images), None), compiled=False
-    )
+
+    def compute(_: Any, images: np.ndarray) -> tuple[Any, None]:
+        try:
+            return function(images), None
+        except Exception as error:  # anyone's code
+            raise ValueError(f"--features {text} failed, {type(error).__name__}: {first_line(error)}") from error
+
+    return Features(text, hashlib.sha256(source).hexdigest()[:16], compute, compiled=False)
 
 
 def classifier_features(classifier: Classifier) -> Features:
