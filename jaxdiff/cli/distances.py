@@ -9,7 +9,6 @@ from jaxdiff.base.console import say
 from jaxdiff.base.text import shown
 from jaxdiff.base.words import plural
 from jaxdiff.cli import report
-from jaxdiff.cli.evaluate_options import SEVERAL, settings
 from jaxdiff.cli.evaluation import Evaluation
 from jaxdiff.cli.plan import Plan
 from jaxdiff.data.examples import Examples
@@ -130,23 +129,19 @@ def introduce(against: Distances, count: int) -> None:
 
 def named(asked: Evaluation, number: int, plan: Plan) -> str:
     """What is varied; or, of one alone, all."""
-    varied = [name for name in SEVERAL if "," in str(getattr(asked.o, name))]
-    values = list(settings(asked.o))[number]
-    said = (
-        f"{name}={getattr(values, name)}" if name == "average" else f"{name}={getattr(values, name):g}"
-        for name in varied
-    )
+    values = {name: getattr(asked.settings[number], name) for name in asked.varied}
+    said = (f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())
     return " ".join(said) or plan.how()
 
 
 def plotted(asked: Evaluation, each: list[dict[str, Any]], floor: dict[str, Any] | None) -> None:
     """A plot, if one thing alone was varied, and is a number."""
-    varied = [name for name in SEVERAL if "," in str(getattr(asked.o, name))]
-    if len(varied) != 1:
+    if len(asked.varied) != 1:
         return
-    tried = [getattr(setting, varied[0]) for setting in settings(asked.o)]
-    if None in tried or "none" in tried:
+    (name,) = asked.varied
+    tried = [getattr(setting, name) for setting in asked.settings]
+    if "none" in tried:
         return
-    path = asked.beside(f"evaluation_{varied[0]}.png")
-    report.plot(path, varied[0].replace("_", " "), [float(value) for value in tried], each, floor)
+    path = asked.beside(f"evaluation_{name}.png")
+    report.plot(path, name.replace("_", " "), [float(value) for value in tried], each, floor)
     print(shown(str(path)))

@@ -6,6 +6,7 @@ import json
 from argparse import Namespace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from jaxdiff.base.console import say
 from jaxdiff.base.words import plural
 from jaxdiff.cli import output
 from jaxdiff.cli.drawing import Drawing
-from jaxdiff.cli.evaluate_options import settings
+from jaxdiff.cli.evaluate_options import SEVERAL, settings
 from jaxdiff.cli.plan import Plan, planned
 from jaxdiff.cli.report import Report
 from jaxdiff.cli.sample import about
@@ -32,6 +33,9 @@ class Evaluation:
         if o.samples is None and o.workdir is None and o.from_diffusers is None:
             o.workdir = newest(Path("runs"))
         self.o, self.modules = o, [code.module(source) for source in o.code or ()]
+        self._about: dict[Plan, dict[str, Any]] = {}
+        self.settings = list(settings(o))  # of each plan
+        self.varied = [name for name in SEVERAL if len({getattr(each, name) for each in self.settings}) > 1]
 
     @cached_property
     def own(self) -> Config:
@@ -75,7 +79,7 @@ class Evaluation:
     def plans(self, count: int) -> list[Plan]:
         """What is drawn for each of the values that are tried; nothing is, before all of them are legal."""
         plans = []
-        for each in settings(self.o):
+        for each in self.settings:
             each.num = each.num or (None if each.per_label else count)
             plans.append(planned(each))
         return plans
@@ -90,12 +94,13 @@ class Evaluation:
 
     def _drawn(self, plan: Plan) -> Examples | None:
         """The images that are there, and the rest."""
-        path = self.place / "evaluation" / f"samples-{_hashed(about(plan) | {'count': plan.count})}.npz"
-        if not output.is_finished(path, plan.count, about(plan)):
+        known = self.about(plan)
+        path = self.place / "evaluation" / f"samples-{_hashed(known | {'count': plan.count})}.npz"
+        if not output.is_finished(path, plan.count, known):
             height, width, channels = plan.model.image_shape
             labelled = plan.labels_of(np.zeros(1, int)) is not None
             path.parent.mkdir(parents=True, exist_ok=True)
-            opened = output.Npz(path, plan.count, (height, width, channels), labelled, about(plan))
+            opened = output.Npz(path, plan.count, (height, width, channels), labelled, known)
             with contextlib.closing(opened) as kept:
                 say(f"{plural(plan.count, 'image')} of {plan.model.name}: {plan.how()}")
                 drawing = Drawing(plan, [kept])
@@ -105,10 +110,16 @@ class Evaluation:
                 kept.finish()
         return Arrays(str(path)).open()
 
+    def about(self, plan: Plan) -> dict[str, Any]:
+        """As sample.py knows it; once, since all parameters are hashed for it."""
+        if plan not in self._about:
+            self._about[plan] = about(plan)
+        return self._about[plan]
+
     def of(self, plan: Plan | None, given: Examples | None) -> dict[str, object]:
         """What tells these samples from others: how they are drawn, or what they are."""
         if plan is not None:
-            return about(plan) | {"conditions": _short(plan.texts), "count": plan.count}
+            return self.about(plan) | {"conditions": _short(plan.texts), "count": plan.count}
         assert given is not None
         return {"file": str(self.o.samples), "images": pixels_of(given)}
 

@@ -11,7 +11,6 @@ from jaxdiff.base.text import shown
 from jaxdiff.base.words import plural
 from jaxdiff.cli.evaluation import Evaluation
 from jaxdiff.cli.plan import Plan
-from jaxdiff.cli.sample import about
 from jaxdiff.models.conditions import Labels
 from jaxdiff.models.likelihood import Likelihood, bits_per_dimension
 from jaxdiff.models.real import Shuffled
@@ -32,10 +31,11 @@ def likelihood(asked: Evaluation) -> int:
     known = isinstance(model.system.condition, Labels) and labels is not None and asked.o.data is None
     given = [int(label) for label in labels[some.rows]] if known and labels is not None else None
     say(f"{plural(count, 'real image')} ({reference.name}) by {model.name}{', given their labels' * known}")
+    drawn = asked.about(plan)
     for name, bound in WAYS.items():
         how = Likelihood(bound, probes=asked.o.probes, dequantized=asked.own.augment.dequantize)
         of = {"likelihood of": reference.identity, "count": count, "given labels": known, "how": repr(how)}
-        of |= {"model": model.name, "parameters": about(plan)["parameters"], "seed": plan.seed}
+        of |= {"model": model.name, "parameters": drawn["parameters"], "seed": plan.seed}
         numbers = asked.report.find(of)
         if numbers is None:
             numbers = {"bits per dimension": _mean(_bits(plan, images, given, how, name))}

@@ -26,10 +26,14 @@ def _number(kind: type, low: float, high: float, what: str) -> Callable[[str], f
 
 count = _number(int, 1, 2**32, "a whole number, at least 1")
 _whole = _number(int, 0, 2**32 - 1, "a whole number, at least 0 and below 2^32")
-_step = lambda text: text if text == "best" else _whole(text)  # noqa: E731
 _share = _number(float, 0, 1, "from 0 to 1")
 _at_least_0 = _number(float, 0, math.inf, "a number, at least 0")
 _real = _number(float, -1e6, 1e6, "a number")
+
+
+def _step(text: str) -> str | float:
+    return text if text == "best" else _whole(text)
+
 
 # a flag, others that it cannot stand beside, and others of which one must be there
 Rules = tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]

@@ -38,14 +38,14 @@ def range_of(process: Process, t_max: float = 1.0) -> Range:
     return Range(process.log_snr(process.t_min), process.log_snr(min(t_max, process.t_max)))
 
 
-def _c(l: Scalar) -> Scalar:  # noqa: E741
-    return jnp.sqrt(jax.nn.sigmoid(l))
+def _c(log_snr: Scalar) -> Scalar:
+    return jnp.sqrt(jax.nn.sigmoid(log_snr))
 
 
-def _denoised(denoise: Denoiser, process: Process, y: Image, l: Scalar) -> Image:  # noqa: E741
+def _denoised(denoise: Denoiser, process: Process, y: Image, log_snr: Scalar) -> Image:
     """D(x_t), of y."""
-    t = process.time(l)
-    return denoise(y * process.alpha(t) / _c(l), t)
+    t = process.time(log_snr)
+    return denoise(y * process.alpha(t) / _c(log_snr), t)
 
 
 def _normal_log_density(x: Image) -> Scalar:
@@ -104,11 +104,11 @@ class FlowODE:
         span = stop - start
 
         def field(u: Any, state: tuple[Image, Scalar], _: Any) -> tuple[Image, Scalar]:
-            l = start + u * span  # noqa: E741
-            c = _c(l)
+            log_snr = start + u * span
+            c = _c(log_snr)
 
             def velocity(y: Image) -> Image:
-                return span * c * (_denoised(denoise, process, y, l) - c * y) / 2
+                return span * c * (_denoised(denoise, process, y, log_snr) - c * y) / 2
 
             return with_divergence(velocity, state[0], probes)
 
@@ -159,9 +159,9 @@ def variational_bound(
     places = (jnp.arange(evaluations) + jax.random.uniform(for_place)) / evaluations
 
     def loss(place: Scalar, key: KeyArray) -> Scalar:
-        l = ends.data + place * (ends.noise - ends.data)  # noqa: E741
-        y = _c(l) * x_0 + _c(-l) * normal(key, x_0.shape, x_0.dtype)
-        return jnp.exp(l) * jnp.sum((x_0 - _denoised(denoise, process, y, l)) ** 2)
+        log_snr = ends.data + place * (ends.noise - ends.data)
+        y = _c(log_snr) * x_0 + _c(-log_snr) * normal(key, x_0.shape, x_0.dtype)
+        return jnp.exp(log_snr) * jnp.sum((x_0 - _denoised(denoise, process, y, log_snr)) ** 2)
 
     losses = jax.lax.map(lambda both: loss(*both), (places, jax.random.split(for_noise, evaluations)))
     diffusion = (ends.data - ends.noise) / 2 * jnp.mean(losses)

@@ -64,6 +64,11 @@ def opened(source: Source | Callable[[], Examples]) -> Examples:
     return found
 
 
+def mixed(count: int, most: int | None = None) -> np.ndarray:
+    """The numbers of `count` examples, or of some, always in the same order: their own may be that of classes."""
+    return np.random.RandomState(0).permutation(count)[: most or count]
+
+
 def check_images(size: int | tuple[int, int] | None, channels: int | None) -> None:
     """Refuses what images cannot be made to be; None: as they are."""
     if size is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxdiff.evaluation.neighbours import nearest
 
 MARGIN, LOW = 0.36, 0.05  # a copy has a ratio below this share of what all but so many held-out images have
-TINY = 0.1  # of the distance that so many held-out images have: nearer than that, it is a copy of several equal images
+TINY = 0.1  # of the distance that 1 - LOW of held-out images exceed: nearer than that it is a copy, whatever its ratio
 NEXT = 10  # training images, whose distance is the usual one
 _BLOCK = 20_000  # training images at a time
 

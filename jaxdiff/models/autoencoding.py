@@ -38,14 +38,7 @@ class Autoencoding:
         return started(self.network, key, jnp.zeros(shape))
 
     def loss(
-        self,
-        augment: Augment,
-        params: Any,
-        constants: Any,
-        key: Array,
-        u: Array,
-        example: Fields,
-        training: bool = True,
+        self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields, training: bool
     ) -> Array:
         for_image, for_loss = jax.random.split(key)
         model = self.network.bind({"params": params})

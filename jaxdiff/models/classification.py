@@ -23,6 +23,7 @@ from jaxdiff.core.tables import Discrete
 from jaxdiff.core.times import Times, UniformTimes
 from jaxdiff.data import Examples
 from jaxdiff.data.augment import Augment, plain
+from jaxdiff.data.examples import mixed
 from jaxdiff.models.conditions import labels_of
 from jaxdiff.models.system import Fields
 from jaxdiff.nets.bound import Bound, started
@@ -59,14 +60,7 @@ class Classification:
         return jax.nn.log_softmax(self.logits(params, x_t, t))[label]
 
     def loss(
-        self,
-        augment: Augment,
-        params: Any,
-        constants: Any,
-        key: Array,
-        u: Array,
-        example: Fields,
-        training: bool = True,
+        self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields, training: bool
     ) -> Array:
         for_image, for_noise, for_dropout, for_clean = jax.random.split(key, 4)
         x_0 = augment(for_image, example["image"])
@@ -77,11 +71,12 @@ class Classification:
         return optax.softmax_cross_entropy_with_integer_labels(logits, example["label"])
 
     def accuracy(self, params: Any, held_out: Examples, t: float, count: int) -> float:
-        """The share of the first `count` images, made as noisy as at time t, that it classifies correctly."""
-        labels = labels_of(held_out, self.network.classes)[:count]
+        """The share of `count` of the images, made as noisy as at time t, that it classifies correctly."""
+        some = mixed(len(held_out), count)
+        labels = labels_of(held_out, self.network.classes)[some]
         guesses = []
         for start in range(0, len(labels), 256):
-            rows = np.arange(start, start + 256) % len(held_out)  # the last ones over again: one program for all
+            rows = some[np.arange(start, start + 256) % len(some)]  # the last ones over again: one program for all
             guesses.append(np.asarray(_guessed(self, params, held_out.images[rows], rows, t)))
         return float(np.mean(np.concatenate(guesses)[: len(labels)] == labels))
 
@@ -91,7 +86,7 @@ class Classification:
         counts = [len(held_out), *[self.shown] * 7]
         shares = [self.accuracy(params, held_out, float(t), n) for t, n in zip(times, counts, strict=True)]
         levels = [float(self.process.at(jnp.asarray(t)).ratio) for t in times]
-        x = plain(held_out.images[np.arange(8) % len(held_out)])
+        x = plain(held_out.images[np.resize(mixed(len(held_out), 8), 8)])
         noise = jax.vmap(lambda i: normal(jax.random.fold_in(jax.random.key(0), i), shape))(jnp.arange(8))
         noisy = np.concatenate([self.process.at(jnp.asarray(t)).perturb(x, noise) for t in times])
         labels = [f"noise {level:.2g}: {share:.2%}" for level, share in zip(levels, shares, strict=True)]

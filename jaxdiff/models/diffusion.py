@@ -78,14 +78,7 @@ class Diffusion:
         return NetworkDenoiser(network, self.process, self.prediction, self.input_scale, self.c_noise)
 
     def loss(
-        self,
-        augment: Augment,
-        params: Any,
-        constants: Any,
-        key: Array,
-        u: Array,
-        example: Fields,
-        training: bool = True,
+        self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields, training: bool
     ) -> Array:
         for_image, for_latents, for_loss, for_dropout, for_condition = jax.random.split(key, 5)
         if "moments" in example:

@@ -135,7 +135,7 @@ class Experiment(Run):
             codec, data = constants
             if data is not None:
                 example = {name: data[name][example["row"]].reshape(shape) for name, shape in shapes.items()}
-            return self.config.system.loss(self.config.augment, params, codec, key, u, example)
+            return self.config.system.loss(self.config.augment, params, codec, key, u, example, True)
 
         return loss
 

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from jaxdiff.data import Examples
 from jaxdiff.data.augment import Augment, plain
+from jaxdiff.data.examples import mixed
 from jaxdiff.models.system import System
 from jaxdiff.training.state import HELD_OUT
 
@@ -34,9 +35,9 @@ class HeldOut:
     @cached_property
     def _rows(self) -> dict[str, np.ndarray]:
         """Of some images, always the same."""
-        first = np.random.RandomState(0).permutation(len(self._examples))[:COUNT]  # they may be sorted by class
-        own = {name: np.asarray(field[first]) for name, field in self._system.fields(self._examples).items()}
-        images = np.asarray(self._examples.images[first])
+        some = mixed(len(self._examples), COUNT)
+        own = {name: np.asarray(field[some]) for name, field in self._system.fields(self._examples).items()}
+        images = np.asarray(self._examples.images[some])
         if not self._encoded:
             return {"image": images, **own}
         parts = np.array_split(images, -(-len(images) // 16))

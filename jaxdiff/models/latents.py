@@ -13,15 +13,16 @@ from jaxdiff.base import files
 from jaxdiff.base.devices import Devices
 from jaxdiff.data import Examples
 from jaxdiff.data.augment import plain
+from jaxdiff.data.examples import mixed
 from jaxdiff.nets.autoencoder import Codec
 
 BATCH = 256
 
 
 def measured(network: Any, variables: Any, examples: Examples, most: int = 10_000) -> Codec:
-    """A codec whose latents have mean 0 and deviation 1 on the first images of the data."""
-    count = min(most, len(examples))
-    rows = [np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
+    """A codec whose latents have mean 0 and deviation 1 on the images of the data, or on some of them."""
+    some = np.sort(mixed(len(examples), most))
+    rows = [some[start : start + BATCH] for start in range(0, len(some), BATCH)]
     return Codec.measured(network, variables, (plain(examples.images[r]) for r in rows))
 
 

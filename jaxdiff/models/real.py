@@ -10,7 +10,7 @@ from tqdm import tqdm
 from jaxdiff.base import files
 from jaxdiff.base.console import say
 from jaxdiff.data import Arrays, Folder
-from jaxdiff.data.examples import Examples, Images, opened
+from jaxdiff.data.examples import Examples, Images, mixed, opened
 from jaxdiff.data.folder import shapes_in
 from jaxdiff.data.identity import identity_of
 from jaxdiff.data.splits import split_of
@@ -88,11 +88,11 @@ def samples_of(path: Path, like: tuple[int, ...]) -> Examples:
 
 
 class Shuffled:
-    """Some images, or all, in an order that is always the same: data sets may be sorted by class."""
+    """Some images, or all, in an order that is always the same."""
 
     def __init__(self, images: Images, count: int | None = None) -> None:
         self._images = images
-        self.rows = np.random.RandomState(0).permutation(len(images))[: count or len(images)]
+        self.rows = mixed(len(images), count)
 
     @property
     def shape(self) -> tuple[int, ...]:

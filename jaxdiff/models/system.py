@@ -22,14 +22,7 @@ class System(Protocol):
         """New parameters, for images (or latents) of this shape."""
 
     def loss(
-        self,
-        augment: Augment,
-        params: Any,
-        constants: Any,
-        key: Array,
-        u: Array,
-        example: Fields,
-        training: bool = True,
+        self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields, training: bool
     ) -> Array:
         """The loss of one example; `u` in [0, 1) is spread evenly over a batch. Not `training`, nothing is dropped."""
 

@@ -28,9 +28,8 @@ class Convolution(nn.Module):
             return x @ kernel[0, 0] + _beside(x, bias)  # several times as fast on a CPU
         padding = self.padding if isinstance(self.padding, str) else [(p, p) for p in self.padding]
         form = ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(x, kernel, (self.stride,) * 2, padding, dimension_numbers=form) + _beside(
-            x, bias
-        )
+        y = lax.conv_general_dilated(x, kernel, (self.stride,) * 2, padding, dimension_numbers=form)
+        return y + _beside(y, bias)
 
 
 class Depthwise(nn.Module):

@@ -109,7 +109,8 @@ def _due(training: Training, at: int) -> _Due:
     last = at == training.steps
     shows, saves = at % training.show_every == 0, at % training.save_every == 0
     logs = at % training.log_every == 0
-    evaluates = at % training.evaluates_every == 0 or (logs and at + training.log_every > training.steps)
+    last_row = logs and at + training.log_every > training.steps
+    evaluates = at % training.evaluates_every == 0 or last_row
     return _Due(logs, evaluates, shows or last, saves or last)
 
 
