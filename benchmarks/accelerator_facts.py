@@ -147,7 +147,7 @@ def losses(placing: Placing, toy: bool, steps: int = 5) -> list[float]:
         "index": jnp.arange(size, dtype="uint32")[None],
     }
     state = State.start(jax.tree.map(jnp.asarray, trained.params), training, jax.random.key(2))
-    step = train_step(partial(trained.system.loss, Augment()), training, size, trainer, jax.eval_shape(lambda: state))
+    step = train_step(partial(trained.system.loss, Augment(), training=True), training, size, trainer, jax.eval_shape(lambda: state))
     found = []
     state, batch = jax.device_put(state, trainer.shardings(state)), trainer.put(batch)
     for _ in range(steps):

@@ -152,7 +152,7 @@ def train_step(name: str, toy: bool, batch: int | None) -> Found:
         return State.start(config.system.start(key, shape), config.training, key)
 
     state = jax.jit(start)(jax.random.key(0))
-    objective = partial(config.system.loss, config.augment)
+    objective = partial(config.system.loss, config.augment, training=True)
     step = train_step(objective, config.training, batch, trainer, jax.eval_shape(lambda: state))
     rows = {
         "image": jax.random.bits(jax.random.key(1), (1, batch, *shape), "uint8"),
