@@ -28,6 +28,7 @@ from jaxdiff.data.augment import Augment
 from jaxdiff.models import Diffusion, Labels
 from jaxdiff.models.export import export
 from jaxdiff.models.model import Model
+from jaxdiff.models.system import Constants
 from jaxdiff.nets import MLP, DiT, UNet
 from jaxdiff.nets.layers import attend
 from jaxdiff.nets.machine import Kind, compiled_for
@@ -147,11 +148,13 @@ def losses(placing: Placing, toy: bool, steps: int = 5) -> list[float]:
         "index": jnp.arange(size, dtype="uint32")[None],
     }
     state = State.start(jax.tree.map(jnp.asarray, trained.params), training, jax.random.key(2))
-    step = train_step(partial(trained.system.loss, Augment(), training=True), training, size, trainer, jax.eval_shape(lambda: state))
+    step = train_step(
+        partial(trained.system.loss, Augment(), training=True), training, size, trainer, jax.eval_shape(lambda: state)
+    )
     found = []
     state, batch = jax.device_put(state, trainer.shardings(state)), trainer.put(batch)
     for _ in range(steps):
-        state = step(state, None, batch)
+        state = step(state, Constants(), batch)
         found.append(float(state.tally.loss))
     return found
 

@@ -141,6 +141,7 @@ def train_step(name: str, toy: bool, batch: int | None) -> Found:
     import jax
     import jax.numpy as jnp
 
+    from jaxdiff.models.system import Constants
     from jaxdiff.training.placing import Trainer
     from jaxdiff.training.state import State
     from jaxdiff.training.step import train_step
@@ -160,12 +161,12 @@ def train_step(name: str, toy: bool, batch: int | None) -> Found:
     }
     labels = {} if config.system.condition is None else {"label": jnp.arange(batch)[None] % 10}
     state, batches = jax.device_put(state, trainer.shardings(state)), trainer.put(rows | labels)
-    compiled, seconds = _compiled(step, state, None, batches)
+    compiled, seconds = _compiled(step, state, Constants(), batches)
 
     def queue(calls: int) -> None:
         nonlocal state
         for _ in range(calls):
-            state = compiled(state, None, batches)
+            state = compiled(state, Constants(), batches)
         jax.block_until_ready(state.step)
 
     each = seconds_a_call(queue, toy)

@@ -9,24 +9,25 @@ from jaxdiff.models import Config, Labels, edm
 from jaxdiff.nets import GaussianFourier, UNet
 from jaxdiff.training import Adam, Ema, Schedule, Training
 
-config = Config(
-    system=edm(
-        network=UNet(
-            channels=16,
-            multipliers=(1, 2, 4),
-            blocks=1,
-            attention=(2,),
-            noise_embedding=GaussianFourier(1.0),
-            noise_width=64,
-            embedding_width=256,
-            classes=10,
-        ),
-        sigma_data=0.6,
-        times=times.LogNormal(mean=0.0),  # a digit is decided at levels of 1 to 8
-        condition=Labels(10, drop=0.1),
-        guidance_scale=1.5,
-        shown=80,
+system = edm(
+    network=UNet(
+        channels=16,
+        multipliers=(1, 2, 4),
+        blocks=1,
+        attention=(2,),
+        noise_embedding=GaussianFourier(1.0),
+        noise_width=64,
+        embedding_width=256,
+        classes=10,
     ),
+    sigma_data=0.6,
+    times=times.LogNormal(mean=0.0),  # a digit is decided at levels of 1 to 8
+    condition=Labels(10, drop=0.1),
+    guidance_scale=1.5,
+    shown=80,
+)
+config = Config(
+    system=system,
     data=Tfds("mnist"),
     held_out=Tfds("mnist", "test"),
     batch_size=64,

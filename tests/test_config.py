@@ -110,7 +110,7 @@ VALUES = (
         times.UniformTimes(0.1),
         times.LogitNormal(),
     ),
-    *(times.LogNormal(), losses.DenoisingLoss(), losses.DenoisingLoss(weightings.P2(), times.steps, 0.1, 10)),
+    *(times.LogNormal(), losses.DenoisingLoss(), losses.DenoisingLoss(weightings.P2(), times.steps)),
     *(losses.AutoencoderLoss(), losses.AutoencoderLoss(losses.squared, terms=((0.5, losses.absolute),))),
     *(value for module in (unet, dit, autoencoder) for value in vars(module).values() if isinstance(value, nn.Module)),
     *(

@@ -16,9 +16,11 @@ from jaxdiff.data.augment import Augment
 from jaxdiff.models import Classification
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.held_out import COLUMNS, COUNT, LEVELS, HeldOut
+from jaxdiff.models.system import Constants
 from jaxdiff.nets import EncoderUNet
 from jaxdiff.training import Training
 from jaxdiff.training.logbook import Logbook, read_metrics
+from jaxdiff.training.step import Seen
 
 OWN = "def means(images):\n    return images.reshape(len(images), 2, 32).mean(2)\n"
 TEST = Digits(split="test")
@@ -52,14 +54,15 @@ def trained(tmp_path_factory):
 
 def test_it_is_the_mean_loss_of_the_first_images_at_eight_levels(trained):
     model, examples = load(trained), TEST.open()
-    found = HeldOut(model.system, examples, None, False, 16).numbers(model.params)
+    found = HeldOut(model.system, examples, Constants(), False, 16).numbers(model.params, 0)
     assert tuple(found) == COLUMNS
     assert found["held_out_loss"] == pytest.approx(rows(trained)[-1]["held_out_loss"], rel=1e-5)
     key = jax.random.key(0, impl="threefry2x32")
     for level in (0, 5):
         each = [
             model.system.loss(
-                Augment(), model.params, None, jax.random.fold_in(key, i * LEVELS + level), (level + 0.5) / LEVELS,
+                Augment(), Seen(model.params, (model.params,), 0), Constants(),
+                jax.random.fold_in(key, i * LEVELS + level), (level + 0.5) / LEVELS,
                 {"image": examples.images[row], "label": examples.labels[row]}, False,
             )
             for i, row in enumerate(np.random.RandomState(0).permutation(len(examples))[:COUNT])
@@ -80,9 +83,11 @@ def test_nothing_is_dropped_in_it_and_its_batches_do_not_matter():
     without = replace(system, condition=replace(system.condition, drop=0.0))
     params = system.start(jax.random.key(0), (8, 8, 1))
     examples = TEST.open()
-    first = HeldOut(system, examples, None, False, 16).numbers(params)
+    first = HeldOut(system, examples, Constants(), False, 16).numbers(params, 0)
     for other, together in ((system, 16), (system, 3), (system, 500), (without, 16)):
-        assert HeldOut(other, examples, None, False, together).numbers(params) == pytest.approx(first, rel=1e-5)
+        assert HeldOut(other, examples, Constants(), False, together).numbers(params, 0) == pytest.approx(
+            first, rel=1e-5
+        )
 
 
 def test_rows_have_it_now_and_then_and_old_columns_stay(trained):

@@ -190,9 +190,9 @@ def test_stratified_times_are_even_in_the_batch_and_uniform_over_batches():
 
 def test_each_example_loses_its_own_condition():
     model = of(predictions.data, VP(), lambda x, c_noise, y: jnp.full_like(x, y["a"]))
-    loss = DenoisingLoss(weightings.uniform, drop=0.25, null={"a": -1})
-    keys = jax.random.split(jax.random.key(0), 4000)
-    values = jax.vmap(loss, in_axes=(None, 0, None, 0))(model, keys, jnp.zeros(3), {"a": jnp.full(4000, 2.0)})
+    loss, keys = DenoisingLoss(weightings.uniform), jax.random.split(jax.random.key(0), 4000)
+    given = jax.vmap(losses.dropped, in_axes=(0, 0, None, None))(keys, {"a": jnp.full(4000, 2.0)}, {"a": -1}, 0.25)
+    values = jax.vmap(loss, in_axes=(None, 0, None, 0))(model, keys, jnp.zeros(3), given)
     kept, dropped = np.isclose(values, 4), np.isclose(values, 1)
     assert np.all(kept | dropped)
     assert dropped.mean() == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 4000) ** 0.5)
@@ -222,8 +222,7 @@ def test_the_exact_denoiser_is_the_minimum(weighting):
         (lambda: weightings.EDMWeighting(0), "sigma_data > 0"),
         (lambda: times.LogitNormal(deviation=0), "deviation > 0"),
         (lambda: times.LogNormal(deviation=-1), "deviation > 0"),
-        (lambda: DenoisingLoss(drop=1.5, null=0), "0 <= drop <= 1"),
-        (lambda: DenoisingLoss(drop=0.1), "a null condition to drop to"),
+        (lambda: losses.dropped(jax.random.key(0), 1, 0, 1.5), "0 <= share <= 1"),
         (lambda: DenoisingLoss("simple"), r"functions such as simple and UniformTimes\(\)"),
         (lambda: DenoisingLoss(times=times.UniformTimes), r"functions such as simple and UniformTimes\(\)"),
         (lambda: times.UniformTimes(0.9, 0.1), "0 < low < high <= 1"),
@@ -234,7 +233,6 @@ def test_the_exact_denoiser_is_the_minimum(weighting):
             lambda: DenoisingLoss()(of(predictions.data, VP()), jax.random.key(0), X_0.astype(jnp.uint8)),
             "floating point",
         ),
-        (lambda: DenoisingLoss(drop=0.5, null=0)(of(predictions.data, VP()), jax.random.key(0), X_0), "the condition"),
         (lambda: times.UniformTimes(high=1e-4)(VP(), 0.5), "high above 0.001, where noise begins"),
         (lambda: times.steps(VP(), 0.5), "only a Discrete process has steps to draw from"),
     ],

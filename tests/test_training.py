@@ -20,6 +20,7 @@ from jaxdiff.core.process import Flow
 from jaxdiff.data.augment import Augment
 from jaxdiff.models import Config, Diffusion, Labels
 from jaxdiff.models.experiment import Experiment
+from jaxdiff.models.system import Constants
 from jaxdiff.nets.layers import Net
 from jaxdiff.training import Adam, Ema, PowerEma, Schedule, Training
 from jaxdiff.training.loop import DivergedError, train
@@ -75,7 +76,7 @@ def steps(compiled):
         batches, stride, sums = experiment.batches(), experiment.config.training.steps_per_call, []
         for start in range(0, 20, stride):
             batch = jax.tree.map(lambda *rows: np.stack(rows), *(batches[start + i] for i in range(stride)))
-            state = step(state, (None, None), experiment.trainer.put(batch))
+            state = step(state, (Constants(), None), experiment.trainer.put(batch))
             sums.append(float(state.tally.loss))
             before = len(compiled) if start == 0 else before
         return Steps(sums, state, len(compiled) - before)
@@ -146,6 +147,32 @@ def test_auto_takes_all_devices_and_splits_what_does_not_fit(monkeypatch):
     assert [Trainer("auto", size).placing for size in (4 * 10**8, 6 * 10**8)] == ["pmap", "sharded"]
 
 
+@pytest.mark.parametrize("placing", ["jit", "pmap", "sharded"])
+def test_a_loss_sees_the_averages_and_the_step(placing):
+    """Whole, however they are divided; and no gradient goes through them."""
+    training, trainer = replace(TRAINING, optimiser=Adam(0.5)), Trainer(placing)
+    start = lambda: State.start({"w": jnp.arange(2.0**15).reshape(2**8, 2**7)}, training, jax.random.key(3))  # noqa: E731
+    like = jax.eval_shape(start)
+    state = jax.jit(start, out_shardings=trainer.shardings(like))()
+
+    def objective(seen, constants, key, u, example):
+        return jnp.sum(seen.ema[1]["w"][5] * seen.params["w"][7]) + 1000.0 * seen.step + 0 * example["x"]
+
+    step = train_step(objective, training, BATCH, trainer, like)
+    losses, w = [], np.arange(2.0**15).reshape(2**8, 2**7)
+    for _ in range(2):
+        ema = np.asarray(jax.device_get(state.ema[1]["w"]))
+        w = np.asarray(jax.device_get(state.params["w"]))
+        at = int(state.step)
+        before = float(state.tally.loss)
+        state = step(state, None, trainer.put(batch_of(0.0)))
+        losses.append(float(state.tally.loss) - before)
+        assert losses[-1] == pytest.approx(float(ema[5] @ w[7]) + 1000 * at, rel=1e-5)
+        norm = np.linalg.norm(ema[5])
+    assert float(state.tally.gradient_norm) == pytest.approx(2 * norm, rel=1e-3)
+    assert np.all(np.asarray(jax.device_get(state.params["w"]))[8:] == w[8:])
+
+
 # --- one number to train --------------------------------------------------------------------------------------------
 
 BATCH = 8
@@ -167,8 +194,8 @@ def batch_of(value):
     return {"x": np.full((1, BATCH), value, np.float32), "index": np.arange(BATCH, dtype=np.uint32)[None]}
 
 
-def squared(params, constants, key, u, example):
-    return jnp.square(params["w"] - example["x"])
+def squared(seen, constants, key, u, example):
+    return jnp.square(seen.params["w"] - example["x"])
 
 
 def test_steps_averages_and_sums_as_written_out():
@@ -208,8 +235,8 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(bad):
 
 
 def test_a_loss_that_is_finite_where_its_gradient_is_not():
-    def kinked(params, constants, key, u, example):
-        return jnp.sqrt(params["w"] - 1.0) + example["x"]
+    def kinked(seen, constants, key, u, example):
+        return jnp.sqrt(seen.params["w"] - 1.0) + example["x"]
 
     step, state, trainer = one_number(kinked)
     state = step(state, None, trainer.put(batch_of(0.0)))
@@ -251,11 +278,11 @@ def test_whether_a_state_is_finite_depends_on_every_number_and_on_no_sum(bad, dt
 
 @pytest.mark.parametrize("placing", ["jit", "pmap", "sharded"])
 def test_u_is_spread_evenly_and_keys_are_of_examples(placing):
-    def turning(params, constants, key, u, example):
-        return jnp.cos(2 * jnp.pi * u) + 0.0 * params["w"]
+    def turning(seen, constants, key, u, example):
+        return jnp.cos(2 * jnp.pi * u) + 0.0 * seen.params["w"]
 
-    def noisy(params, constants, key, u, example):
-        return jax.random.normal(key) + 0.0 * params["w"]
+    def noisy(seen, constants, key, u, example):
+        return jax.random.normal(key) + 0.0 * seen.params["w"]
 
     step, state, trainer = one_number(turning, placing=placing)
     assert abs(float(step(state, None, trainer.put(batch_of(0.0))).tally.loss)) < 1e-6

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 CORE = Path(__file__).parents[1] / "core"
-SAMPLERS = tuple(CORE / "samplers" / f"{name}.py" for name in ("ancestral", "ode", "multistep", "sde"))
+SAMPLERS = tuple(CORE / "samplers" / f"{name}.py" for name in ("ancestral", "ode", "multistep", "sde", "jumps"))
 GRIDS = (CORE / "grids.py",)
 
 

@@ -39,9 +39,9 @@ def _check_sampling(o: Namespace) -> None:
         return
     if o.grid is not None or not fields_of(o, "grid"):
         steps_of(o, grids.Uniform(), sampler)
-    if o.interpolate is not None and not sampler.follows_ode:
+    if o.interpolate is not None and not (sampler.follows_ode or sampler.jumps):
         raise ValueError(f"{sampler} adds noise of its own on the way: interpolate with --sampler ddim or edm")
-    if o.invert and not sampler.follows_ode:
+    if o.invert and (not sampler.follows_ode or sampler.jumps):
         raise ValueError(f"{sampler} does not follow the ODE: invert with --sampler ddim or edm")
 
 

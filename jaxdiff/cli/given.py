@@ -74,8 +74,10 @@ def known_of(o: Namespace, model: Model) -> dict[str, Any]:
 
 def interpolated(plan: Inputs, o: Namespace) -> Edit:
     model, count = plan.model, max(o.per_label or FRAMES, 2)
-    if not plan.sampler.follows_ode:
-        raise ValueError(f"{plan.sampler} adds noise of its own on the way: interpolate with --sampler ddim or edm")
+    steps = len(model.times(plan.steps, plan.grid)) - 1
+    if not (plan.sampler.follows_ode or (plan.sampler.jumps and steps == 1)):
+        how = "--steps 1" if plan.sampler.jumps else "--sampler ddim or edm"
+        raise ValueError(f"{plan.sampler} adds noise of its own on the way: interpolate with {how}")
     if o.init is not None:
         ends = inverted(plan, o, given_images(o.init, model.image_shape, o.resize)).noise
         assert ends is not None

@@ -78,7 +78,7 @@ def guidance_of(o: Namespace, model: Model, scale: float | None, conditional: bo
             raise ValueError(
                 f"{model.name} has no condition to guide by: leave out --guidance_..., or add --classifier"
             )
-        if (model.system.guidance_scale if scale is None else scale) == 1:
+        if model.system.scale_of(scale) == 1:
             raise ValueError("at a scale of 1 there is no guidance to rescale or to leave out: add --guidance_scale 3")
     return {
         "guidance_scale": scale,

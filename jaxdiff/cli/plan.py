@@ -90,8 +90,7 @@ class Plan:
 
     def how(self) -> str:
         """The sampler, its steps, the guidance and the seed, in words."""
-        scale = self.guidance["guidance_scale"]
-        scale = self.model.system.guidance_scale if scale is None else scale
+        scale = self.model.system.scale_of(self.guidance["guidance_scale"])
         by = "" if self.classifier is None else f" by {self.classifier.name}"
         guided = f", guidance_scale={scale:g}{by}" if self.texts else ""
         return f"{self.sampler}, {plural(len(self.times) - 1, 'step')}{guided}, seed {self.seed}"

@@ -12,13 +12,14 @@ from jaxdiff.core.denoise import Moved, NetworkDenoiser
 from jaxdiff.core.grids import Times
 from jaxdiff.core.process import Process
 from jaxdiff.core.samplers import Sampler
+from jaxdiff.core.samplers.base import FlowMap
 
 
 def check_parts(denoise: Any, process: Any, sampler: Any, times: Times | np.ndarray) -> None:
     """Refuses parts that do not fit together."""
     check(callable(denoise), f"denoise must be a function (x_t, t) -> x_0, got {denoise!r}")
     check(isinstance(process, Process), f"process must be one of jaxdiff.core.process, such as VP(), got {process!r}")
-    checked_sampler(sampler)
+    _check_kind(denoise, checked_sampler(sampler), times)
     if sampler.needs_signal and float(process.alpha(times[0])) == 0:
         raise ValueError(f"{sampler} cannot start {_pure_noise(process)}")
     for made_for in _processes_of(denoise):
@@ -32,6 +33,19 @@ def check_parts(denoise: Any, process: Any, sampler: Any, times: Times | np.ndar
             names = [getattr(choice, "__name__", str(choice)) for choice in (model.prediction, model.c_noise)]
             other = "; one with predictions.velocity and c_noise.time can"
             raise ValueError(f"a network of {' and '.join(names)} cannot be asked {_pure_noise(process)}{other}")
+
+
+def _check_kind(model: Any, sampler: Sampler, times: Times | np.ndarray) -> None:
+    """Flow maps go with samplers that jump, denoisers with the others. A plain function may be either."""
+    if not isinstance(model, FlowMap):
+        denoises = sampler.jumps and dataclasses.is_dataclass(model)
+        check(not denoises, f"{sampler} takes a model of few steps, and this is a denoiser: DDIM() is for it")
+        return
+    kind = type(model).__name__
+    check(sampler.jumps, f"{sampler} takes a denoiser, and this model is a {kind}: Consistency() or Jump() is for it")
+    arrives = sampler.only_to_data or (len(times) == 2 and float(times[-1]) == 0)
+    once = f"a {kind} jumps to clean data only: {sampler} is for one step of it, Consistency() for several"
+    check(arrives or not model.only_to_data, once)
 
 
 def _pure_noise(process: Process) -> str:

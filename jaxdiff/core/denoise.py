@@ -40,6 +40,7 @@ class NetworkDenoiser:
     prediction: Prediction = struct.field(pytree_node=False, default=noise)
     input_scale: InputScale = struct.field(pytree_node=False, default=unscaled)
     c_noise: CNoise = struct.field(pytree_node=False, default=index)
+    told: tuple[Any, ...] = ()  # further numbers that the network gets beside c_noise: c_noise is then [k]
 
     def __post_init__(self) -> None:
         if not isinstance(self.process, Process):
@@ -65,10 +66,17 @@ class NetworkDenoiser:
     def output(self, x_t: Image, t: Scalar, *condition: Any) -> Image:
         """F: the network's own output, in the precision of its image."""
         c_in = self.input_scale(self.process.alpha(t), self.process.sigma(t))
-        F = jnp.asarray(self.network(c_in * x_t, self.c_noise(self.process, t), *condition), x_t.dtype)
+        c_noise = self.c_noise(self.process, t)
+        if self.told:
+            c_noise = jnp.stack([c_noise, *(jnp.asarray(number, c_noise.dtype) for number in self.told)])
+        F = jnp.asarray(self.network(c_in * x_t, c_noise, *condition), x_t.dtype)
         if F.shape != x_t.shape:
             raise ValueError(f"the network must return the shape of its image, {x_t.shape}, it returned {F.shape}")
         return F
+
+    def told_also(self, number: Scalar | float) -> "NetworkDenoiser":
+        """The same, whose network gets one more number, before the others."""
+        return self.replace(told=(number, *self.told))  # type: ignore[attr-defined]
 
 
 @struct.dataclass

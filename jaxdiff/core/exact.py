@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxdiff.base.checks import require
 from jaxdiff.core.process import Image, Process, Scalar
 
 
@@ -32,6 +33,13 @@ class Mixture:
             weights = jnp.where(label < 0, weights, chosen)
         mean = jnp.tensordot(weights, self._means(x), 1)
         return mean + alpha * self.deviation**2 / variance * (x - alpha * mean)
+
+    def flow_map(self, process: Process, x: Image, t: Scalar, r: Scalar) -> Image:
+        """x_r, where the probability-flow ODE through x_t is at time r; of one Gaussian only."""
+        require(len(self.means) == 1, "one Gaussian: several have no flow map in closed form", self)
+        (mean,) = self._means(x)
+        growth = jnp.sqrt(self._variance(process, r) / self._variance(process, t))
+        return process.alpha(r) * mean + growth * (x - process.alpha(t) * mean)
 
     def log_posterior(self, process: Process, x: Image, t: Scalar) -> Array:
         """log p(component | x_t) of every component: the perfect noise-aware classifier."""

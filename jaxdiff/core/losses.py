@@ -5,16 +5,14 @@ All of it is for one example; a batch is `jax.vmap` over keys and examples, and 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from jaxdiff.base.checks import require
 from jaxdiff.core.denoise import NetworkDenoiser, promoted
-from jaxdiff.core.process import Image, Scalar
+from jaxdiff.core.process import Image, Point, Scalar
 from jaxdiff.core.rng import KeyArray, normal
 from jaxdiff.core.times import Times, UniformTimes
 from jaxdiff.core.weightings import Weighting
@@ -25,46 +23,54 @@ class DenoisingLoss:
     """|F - target|², the squared error of the network's output; the mean over the image.
 
     That is the default, for any prediction; with a weighting the loss is weighting(t) |x_0 - D(x_t, t)|².
-    With probability `drop` an example's condition is replaced by `null`, for classifier-free guidance: each example
-    flips a coin of its own.
     """
 
     weighting: Weighting | None = None
     times: Times = UniformTimes()
-    drop: float = 0.0
-    null: Any = None
 
     def __post_init__(self) -> None:
         for choice in (self.times,) if self.weighting is None else (self.weighting, self.times):
             legal = callable(choice) and not isinstance(choice, type)
             require(legal, "functions such as simple and UniformTimes()", self)
-        require(0 <= self.drop <= 1, "0 <= drop <= 1", self)
-        require(not self.drop or self.null is not None, "a null condition to drop to", self)
 
     def __call__(
-        self, model: NetworkDenoiser, key: KeyArray, x_0: Image, condition: Any = None, u: Scalar | None = None
+        self,
+        model: NetworkDenoiser,
+        key: KeyArray,
+        x_0: Image,
+        condition: Any = None,
+        u: Scalar | None = None,
+        **_: Any,
     ) -> Scalar:
         """The loss of one example. `u` in [0, 1) places it in the distribution of times; drawn from `key` if None."""
         require(isinstance(model, NetworkDenoiser), "a NetworkDenoiser to train", model)
         require(jnp.issubdtype(x_0.dtype, jnp.floating), "images of floating point numbers", x_0.dtype)
-        require(not self.drop or condition is not None, "the condition that it is to drop now and then", self)
-        for_noise, for_time, for_drop = jax.random.split(key, 3)
+        for_noise, for_time = jax.random.split(key)
         t = jnp.minimum(self.times(model.process, jax.random.uniform(for_time) if u is None else u), model.t_max)
         point = model.process.at(t)
         x_t = point.perturb(x_0, normal(for_noise, x_0.shape, x_0.dtype)).astype(x_0.dtype)
-        if self.drop:
-            dropped = jax.random.bernoulli(for_drop, self.drop)
-            condition = jax.tree.map(partial(_choose, dropped), self.null, condition)
-        given = () if condition is None else (condition,)
-        c_skip, c_out = model.prediction(point.alpha, point.sigma)
-        target = (x_0 - c_skip * x_t) / c_out
-        loss = jnp.mean((model.output(x_t, t, *given) - target) ** 2)
-        return loss if self.weighting is None else self.weighting(point) * c_out**2 * loss
+        loss = jnp.mean(error_of_output(model, point, x_t, x_0, condition))
+        if self.weighting is None:
+            return loss
+        return self.weighting(point) * model.prediction(point.alpha, point.sigma)[1] ** 2 * loss
 
 
-def _choose(dropped: Array, null: Array, given: Array) -> Array:
-    given, null = promoted(given, null)
-    return jnp.where(dropped, null, given)
+def given(condition: Any) -> tuple[Any, ...]:
+    """The further arguments of a denoiser."""
+    return () if condition is None else (condition,)
+
+
+def error_of_output(model: NetworkDenoiser, t: Point, x_t: Image, x_0: Image, condition: Any) -> Image:
+    """|F - target|² for this x_0, of each number."""
+    c_skip, c_out = model.prediction(t.alpha, t.sigma)
+    return (model.output(x_t, t.t, *given(condition)) - (x_0 - c_skip * x_t) / c_out) ** 2
+
+
+def dropped(key: KeyArray, condition: Any, null: Any, share: float) -> Any:
+    """The condition, or with that probability the null one: each example flips a coin of its own."""
+    require(0 <= share <= 1, "0 <= share <= 1", share)
+    coin = jax.random.bernoulli(key, share)
+    return jax.tree.map(lambda null, given: jnp.where(coin, *promoted(given, null)[::-1]), null, condition)
 
 
 # --- the loss of an autoencoder -------------------------------------------------------------------------------------

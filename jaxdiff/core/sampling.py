@@ -1,4 +1,4 @@
-"""From a denoiser to images: the mathematics of one image, mapped over a batch once, here at the edge."""
+"""From a denoiser or a flow map to images: the mathematics of one image, mapped over a batch once, here at the edge."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array
 
 from jaxdiff.base.checks import check, whole
@@ -21,29 +20,7 @@ from jaxdiff.core.grids import Times, checked
 from jaxdiff.core.process import Image, Process
 from jaxdiff.core.rng import KeyArray, first_noise, image_key
 from jaxdiff.core.samplers import Sampler
-
-
-def walk(
-    denoise: Denoiser,
-    process: Process,
-    sampler: Sampler,
-    times: Times,
-    key: KeyArray,
-    carry: Any,
-    start: int | Array = 0,
-    stop: int | Array | None = None,
-) -> Any:
-    """One image down the grid, or down a part of it: from carry to carry. Step i draws from fold_in(key, i + 1)."""
-    points, steps = jax.vmap(process.at)(times), len(times) - 1
-    sampler = sampler.over(steps)
-
-    def step(i: Array, carry: Any) -> Any:
-        return sampler.step(denoise, jax.random.fold_in(key, i + 1), carry, points[i], points[i + 1])
-
-    return lax.fori_loop(start, steps if stop is None else stop, step, carry)
-
-
-# --- batches --------------------------------------------------------------------------------------------------------
+from jaxdiff.core.samplers.walk import walk
 
 
 @dataclass(frozen=True)
@@ -135,7 +112,8 @@ def encode(
     check(images.ndim > 1 and len(images) > 0, f"images must be at least one, [n, ...], got shape {images.shape}")
     times = checked(times)
     check_parts(denoise, process, sampler, times)
-    check(sampler.follows_ode, f"{sampler} does not follow the ODE: encode with EDM(), Heun() or DDIM()")
+    follows = sampler.follows_ode and not sampler.jumps
+    check(follows, f"{sampler} does not follow the ODE: encode with EDM(), Heun() or DDIM()")
     last = max(float(times[-1]), process.t_min)  # clean data, without any noise, has no way up
     up = np.append(last, np.flip(times[times > last]))
     check(len(up) > 1, f"times must begin above t = {last:.3g}, where noise begins, got {times[0]:.3g}")
@@ -262,7 +240,7 @@ class _Job:
         for start in range(0, self.steps, chunk):
             stop = min(start + chunk, self.steps)
             carry = _advance(*fixed, keys, condition, carry, self.times, start, stop)
-            expected = partial(_expected, self.rest, self.process, self.inputs, condition, self.times[stop])
+            expected = partial(_expected, *fixed, condition, self.times[stop])
             progress = Progress(own.index[places], stop, self.steps, _images(self.sampler, carry), expected)
             if watch.debug:
                 _check_finite(progress, self.times)
@@ -317,20 +295,23 @@ def _advance(
     denoise = join(inputs, rest)
 
     def one(key: KeyArray, condition: tuple[Any, ...], carry: Any) -> Any:
-        def denoised(x: Image, t: Array) -> Image:
-            x_0 = denoise(x, t, *condition)
-            got = getattr(x_0, "shape", type(x_0).__name__)
+        def asked(x: Image, *times: Array) -> Image:  # one time, or two of a flow map
+            y = denoise(x, *times, *condition)
+            got = getattr(y, "shape", type(y).__name__)
             check(got == x.shape, f"the denoiser must return an image of its input's shape, {x.shape}, got {got}")
-            return x_0
+            return y
 
-        return walk(denoised, process, sampler, times, key, carry, start, stop)
+        return walk(asked, process, sampler, times, key, carry, start, stop)
 
     return jax.vmap(one)(keys, condition, carry)
 
 
-@partial(jax.jit, static_argnames=("rest", "process"))
-def _expected(rest: Any, process: Process, inputs: Any, condition: tuple[Any, ...], t: Array, x: Array) -> Array:
-    x_0 = jax.vmap(lambda x, condition: join(inputs, rest)(x, t, *condition))(x, condition)
+@partial(jax.jit, static_argnames=("rest", "process", "sampler"))
+def _expected(
+    rest: Any, process: Process, sampler: Sampler, inputs: Any, condition: tuple[Any, ...], t: Array, x: Array
+) -> Array:
+    times = (t, jnp.zeros_like(t)) if sampler.jumps else (t,)
+    x_0 = jax.vmap(lambda x, condition: join(inputs, rest)(x, *times, *condition))(x, condition)
     return jnp.where(process.sigma(t) > 0, x_0, x)  # of clean data itself there is nothing to expect
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -94,3 +94,15 @@ def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
         legal = f"a whole number of pixels from 1 to {LARGEST}, or (height, width)"
         raise ValueError(f"size must be {legal}, got {size!r}")
     return pair[0], pair[1]
+
+
+def whole(field: Any) -> np.ndarray:
+    """All rows, of which some may have to be made."""
+    if isinstance(field, np.ndarray):
+        return field
+    numbers = np.array_split(np.arange(len(field)), -(-len(field) // 1024))
+    first = np.asarray(field[numbers[0]])
+    rows = np.empty((len(field), *first.shape[1:]), first.dtype)
+    for some in numbers:
+        rows[some] = field[some]
+    return rows

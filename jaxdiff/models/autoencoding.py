@@ -15,8 +15,9 @@ from jaxdiff.base.fields import may_change
 from jaxdiff.core import losses
 from jaxdiff.data import Examples
 from jaxdiff.data.augment import Augment, plain
-from jaxdiff.models.system import Fields
+from jaxdiff.models.system import Constants, Fields
 from jaxdiff.nets.bound import started
+from jaxdiff.training.step import Seen
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Autoencoding:
         return started(self.network, key, jnp.zeros(shape))
 
     def loss(
-        self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields, training: bool
+        self, augment: Augment, seen: Seen, constants: Constants, key: Array, u: Array, example: Fields, training: bool
     ) -> Array:
         for_image, for_loss = jax.random.split(key)
-        model = self.network.bind({"params": params})
+        model = self.network.bind({"params": seen.params})
         return losses.AutoencoderLoss(self.distance, self.kl)(model, for_loss, augment(for_image, example["image"]))
 
-    def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
+    def picture(self, params: Any, codec: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
         """Images and, to the right of each, their reconstructions."""
         x = np.asarray(plain(held_out.images[np.arange(min(self.shown, len(held_out)))]))
         y = np.asarray(_reconstructed(self.network, params, x))

@@ -25,8 +25,9 @@ from jaxdiff.data import Examples
 from jaxdiff.data.augment import Augment, plain
 from jaxdiff.data.examples import mixed
 from jaxdiff.models.conditions import labels_of
-from jaxdiff.models.system import Fields
+from jaxdiff.models.system import Constants, Fields
 from jaxdiff.nets.bound import Bound, started
+from jaxdiff.training.step import Seen
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,14 @@ class Classification:
         return jax.nn.log_softmax(self.logits(params, x_t, t))[label]
 
     def loss(
-        self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields, training: bool
+        self, augment: Augment, seen: Seen, constants: Constants, key: Array, u: Array, example: Fields, training: bool
     ) -> Array:
         for_image, for_noise, for_dropout, for_clean = jax.random.split(key, 4)
         x_0 = augment(for_image, example["image"])
         noisy = jnp.minimum(self.times(self.process, u), self.process.t_max)
         t = jnp.where(jax.random.bernoulli(for_clean, self.clean), self.process.t_min, noisy)
         x_t = self.process.at(t).perturb(x_0, normal(for_noise, x_0.shape))
-        logits = self.logits(params, x_t, t, for_dropout if training else None)
+        logits = self.logits(seen.params, x_t, t, for_dropout if training else None)
         return optax.softmax_cross_entropy_with_integer_labels(logits, example["label"])
 
     def accuracy(self, params: Any, held_out: Examples, t: float, count: int) -> float:
@@ -80,7 +81,7 @@ class Classification:
             guesses.append(np.asarray(_guessed(self, params, held_out.images[rows], rows, t)))
         return float(np.mean(np.concatenate(guesses)[: len(labels)] == labels))
 
-    def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
+    def picture(self, params: Any, codec: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
         """Eight images at each of eight noise levels, and the share of correct guesses, at the lowest of all images."""
         times = np.asarray(grids.LogSNR(to_data=False)(self.process, 7))[::-1]
         counts = [len(held_out), *[self.shown] * 7]

@@ -1,12 +1,14 @@
 """All that can be chosen for one run."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import Any
 
-from jaxdiff.base import files, plain
+from jaxdiff.base import files, plain, tree
 from jaxdiff.base.annotations import accepts
 from jaxdiff.base.checks import require
 from jaxdiff.base.fields import may_change
@@ -33,6 +35,7 @@ class Config:
     judge: str | None = may_change(
         None
     )  # features as evaluate.py has them: a Fréchet distance of 1,000 samples, now and then
+    start: str | None = None  # the run, or the folder of diffusers, whose averaged parameters it starts from
     batch_size: int = 128
     augment: Augment = Augment()
     data_on_device: bool | None = may_change(None)  # None: on a GPU or TPU, if they take at most 2 GB
@@ -51,6 +54,8 @@ class Config:
             raise ValueError(f"training.keep_best must be {legal}, got {wanted!r}")
         if self.encoded_once and self.augment != Augment():
             raise ValueError(f'{self.augment} needs system.encode="each step": what is encoded once stays as it is')
+        if self.start is None and getattr(self.system, "wants_teacher", False):
+            raise ValueError("system.objective learns of a teacher: start must name one, such as start=runs/mnist")
         if self.batch_size % self.training.accumulate:
             raise ValueError(f"needs a batch_size that accumulate={self.training.accumulate} divides")
 
@@ -89,3 +94,10 @@ def read_config(folder: Path, code: Sequence[ModuleType] = ()) -> Config:
     if not isinstance(config, Config):
         raise ValueError(f"{path} is damaged: it holds no config of a run")
     return config
+
+
+def modules_of(config: Any) -> set[Any]:
+    """The modules, besides jaxdiff's, in which the parts of a config are defined."""
+    named = config if isinstance(config, FunctionType) else type(config)
+    below = set().union(*map(modules_of, tree.parts_of(config).values()))
+    return below | {sys.modules[named.__module__]} - {sys.modules["builtins"]}

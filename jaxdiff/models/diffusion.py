@@ -16,9 +16,12 @@ from jaxdiff.core import grids, guidance, losses, predictions, samplers, weighti
 from jaxdiff.core.arguments import check_parts
 from jaxdiff.core.c_noise import CNoise, index, quarter_log_sigma
 from jaxdiff.core.denoise import Denoiser, NetworkDenoiser
+from jaxdiff.core.few_steps import FewSteps, TrajectoryEnd
+from jaxdiff.core.flow_maps import ConsistencyModel
 from jaxdiff.core.inputs import InputScale, UnitVariance, unscaled
 from jaxdiff.core.process import LinearVE, Process
 from jaxdiff.core.rng import normal
+from jaxdiff.core.samplers.base import FlowMap
 from jaxdiff.core.sampling import sample
 from jaxdiff.core.tables import Discrete
 from jaxdiff.core.times import LogNormal, Times, UniformTimes
@@ -26,8 +29,9 @@ from jaxdiff.data import Examples
 from jaxdiff.data.augment import Augment
 from jaxdiff.models.conditions import Condition, Labels, for_condition
 from jaxdiff.models.latents import decoded
-from jaxdiff.models.system import Fields
+from jaxdiff.models.system import Constants, Fields
 from jaxdiff.nets.bound import Bound, started
+from jaxdiff.training.step import Seen
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Diffusion:
     c_noise: CNoise = index
     weighting: weightings.Weighting | None = None  # None: the network's own error counts evenly
     times: Times = UniformTimes()
+    objective: FewSteps | None = None  # of a model of few steps, with times of its own; None: to denoise
+    trained_scale: float | tuple[float, float] | None = None  # of guidance, that such a model learns; or from .. to
     condition: Condition | None = None
     codec: str | None = None  # a run that trained an autoencoder, or a diffusers folder of one: makes the model latent
     encode: Literal["once", "each step"] = "once"  # all images before the training, or a batch as it comes
@@ -53,9 +59,41 @@ class Diffusion:
 
     def __post_init__(self) -> None:
         require(1 <= self.shown <= 2**16, "shown from 1 to 65536", self.shown)
+        own = self.objective is None or (self.weighting is None and self.times == UniformTimes())
+        require(own, "neither weighting nor times beside an objective, which has its own", self.objective)
+        if self.trained_scale is not None:
+            require(self.objective is not None, "an objective of few steps that learns it", self.trained_scale)
+            require(self.scales[0] <= self.scales[1], "a scale, or two that rise", self.trained_scale)
+            learns = self.condition is not None and self.condition.drop > 0
+            require(learns, "a condition that is dropped now and then, such as Labels(drop=0.1)", self.condition)
 
     def check(self) -> None:
+        if self.objective is not None:
+            self.objective.check(self.network_denoiser({}))
         check_parts(self.denoiser({}), self.process, self.sampler, self.times_of())
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """The lowest and the highest guidance scale that a model of few steps knows."""
+        scale = 1.0 if self.trained_scale is None else self.trained_scale
+        return scale if isinstance(scale, tuple) else (scale, scale)
+
+    @property
+    def told_scale(self) -> bool:
+        """Whether the network is told the scale."""
+        return self.scales[0] < self.scales[1]
+
+    @property
+    def walks(self) -> TrajectoryEnd | None:
+        """The walks of its teacher that it learns of."""
+        return None if self.objective is None else self.objective.walks
+
+    @property
+    def wants_teacher(self) -> bool:
+        """Whether it learns of the model that it starts from, not only from its parameters."""
+        mine = self.objective
+        guided = self.trained_scale is not None
+        return mine is not None and (mine.needs_teacher or (guided and not mine.guides_itself))
 
     def fields(self, examples: Examples) -> Fields:
         return {} if self.condition is None else self.condition.fields(examples)
@@ -70,28 +108,49 @@ class Diffusion:
         if isinstance(self.condition, Labels) and known not in (None, self.condition.classes):
             raise ValueError(f"network.classes is {known}, condition.classes {self.condition.classes}: make them equal")
         condition = () if self.condition is None else (self.condition.null,)
-        return started(self.net, key, jnp.zeros(shape), jnp.zeros(()), *condition)
+        more = self.told_scale + (0 if self.objective is None else self.objective.more_numbers)
+        return started(self.net, key, jnp.zeros(shape), jnp.zeros((1 + more,) if more else ()), *condition)
 
-    def network_denoiser(self, params: Any, dropout: Array | None = None) -> NetworkDenoiser:
+    def network_denoiser(
+        self, params: Any, dropout: Array | None = None, scale: Array | float | None = None
+    ) -> NetworkDenoiser:
         """The denoiser that the parameters make; with a key for dropout the one that is trained."""
         network = Bound(self.net, params, dropout)
-        return NetworkDenoiser(network, self.process, self.prediction, self.input_scale, self.c_noise)
+        told = (self.scales[0] if scale is None else scale,) if self.told_scale else ()
+        return NetworkDenoiser(network, self.process, self.prediction, self.input_scale, self.c_noise, told)
 
     def loss(
-        self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields, training: bool
+        self, augment: Augment, seen: Seen, constants: Constants, key: Array, u: Array, example: Fields, training: bool
     ) -> Array:
-        for_image, for_latents, for_loss, for_dropout, for_condition = jax.random.split(key, 5)
+        for_image, for_latents, for_loss, for_dropout, for_condition, for_drop, for_scale = jax.random.split(key, 7)
         if "moments" in example:
             mean, deviation = jnp.split(example["moments"], 2, -1)
             x_0 = mean + deviation * normal(for_latents, mean.shape)
         else:
             x_0 = augment(for_image, example["image"])
-            x_0 = x_0 if constants is None else constants.encode(x_0, for_latents)
+            x_0 = x_0 if constants.codec is None else constants.codec.encode(x_0, for_latents)
         condition = None if self.condition is None else self.condition.pick(for_condition, example)
-        drops = training and self.condition is not None
-        drop, null = (self.condition.drop, self.condition.null) if drops and self.condition else (0.0, None)
-        loss = losses.DenoisingLoss(self.weighting, self.times, drop, null if drop else None)
-        return loss(self.network_denoiser(params, for_dropout if training else None), for_loss, x_0, condition, u)
+        if self.condition is not None and self.condition.drop and training:
+            condition = losses.dropped(for_drop, condition, self.condition.null, self.condition.drop)
+        dropout = for_dropout if training else None
+        if self.objective is None:
+            loss = losses.DenoisingLoss(self.weighting, self.times)
+            return loss(self.network_denoiser(seen.params, dropout), for_loss, x_0, condition, u)
+        low, high = self.scales
+        scale = None if self.trained_scale is None else jax.random.uniform(for_scale, minval=low, maxval=high)
+        return self.objective(
+            self.network_denoiser(seen.params, dropout, scale),
+            for_loss,
+            x_0,
+            condition,
+            u,
+            step=seen.step,
+            ema=self.network_denoiser(seen.ema[0], None, scale),
+            teacher=constants.teacher and constants.teacher(scale),
+            trajectories=constants.trajectories,
+            null=self.condition and self.condition.null,
+            scale=scale,
+        )
 
     def denoiser(
         self,
@@ -108,7 +167,12 @@ class Diffusion:
         `interval` are the noise levels sigma / alpha at which it is guided, `threshold` the quantile at which the clean
         image is cut off: 1 at the range of the data, 0 not at all.
         """
-        scale = self.guidance_scale if guidance_scale is None else guidance_scale
+        scale = self.scale_of(guidance_scale)
+        if self.objective is not None:
+            if rescale or interval is not None or log_prob is not None:
+                raise ValueError("a model of few steps is not guided further: leave out classifier, rescale, interval")
+            flow_map = self.objective.flow_map(self.network_denoiser(params, scale=scale))
+            return self.cut_off(flow_map, threshold)
         plain: Any = self.network_denoiser(params)
         if self.condition is None and log_prob is not None:
             plain = guidance.Unconditional(plain)
@@ -117,7 +181,23 @@ class Diffusion:
             model = guidance.Within(model, plain, self.process, *interval)
         return self.cut_off(model, threshold)
 
+    def scale_of(self, given: float | None) -> float:
+        """The guidance scale that is given, or else the usual one."""
+        if self.objective is None:
+            return self.guidance_scale if given is None else given
+        low, high = self.scales
+        if given is None or low <= given <= high:
+            return min(max(self.guidance_scale if given is None else given, low), high)
+        if self.trained_scale is None:
+            raise ValueError(f"guidance_scale={given:g} needs a model of few steps that has learnt it: trained_scale")
+        knows = f"from {low:g} to {high:g}" if low < high else f"{low:g}, which it has built in"
+        raise ValueError(f"this model of few steps knows the guidance_scale {knows}; got {given:g}")
+
     def cut_off(self, model: Denoiser, threshold: float | None = None) -> Denoiser:
+        if isinstance(model, ConsistencyModel):
+            return ConsistencyModel(self.cut_off(model.end, threshold))
+        if isinstance(model, FlowMap):  # it jumps to what is noisy too
+            return model
         if threshold is None:
             threshold = float(self.clip and self.codec is None)
         if threshold == 0:
@@ -144,7 +224,7 @@ class Diffusion:
     def times_of(self, steps: int | None = None) -> Array:
         return self.grid(self.process, self.steps if steps is None else steps)
 
-    def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
+    def picture(self, params: Any, codec: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
         conditions, texts = None, None
         if self.condition is not None:
             choices, names = self.condition.choices(held_out.classes or ())
@@ -159,7 +239,7 @@ class Diffusion:
             indices=self.shown,
             conditions=conditions,
         )
-        return laid_out(decoded(constants, x), texts)
+        return laid_out(decoded(codec, x), texts)
 
 
 def edm(network: nn.Module, sigma_data: float = 0.5, **fields: Any) -> Diffusion:

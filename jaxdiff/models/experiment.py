@@ -2,12 +2,11 @@
 
 import contextlib
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -21,12 +20,15 @@ from jaxdiff.base.devices import EVERYWHERE, gathered, is_first
 from jaxdiff.base.words import amount, plural
 from jaxdiff.data import identity
 from jaxdiff.data.batches import Batches
-from jaxdiff.models.config import Config, read_config, written
+from jaxdiff.data.examples import whole
+from jaxdiff.models.config import Config, modules_of, read_config, written
 from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.held_out import HeldOut
 from jaxdiff.models.model import Model
 from jaxdiff.models.quick import Quick
 from jaxdiff.models.run import Run, codec_of
+from jaxdiff.models.start import Start
+from jaxdiff.models.system import Constants
 from jaxdiff.models.target import Target
 from jaxdiff.models.workdir import WRITTEN, prepared
 from jaxdiff.nets import machine
@@ -36,7 +38,7 @@ from jaxdiff.training.logbook import Logbook, read_metrics
 from jaxdiff.training.loop import train
 from jaxdiff.training.placing import Trainer
 from jaxdiff.training.state import State, Training, bytes_of, parameters
-from jaxdiff.training.step import Objective, train_step
+from jaxdiff.training.step import Objective, Seen, train_step
 
 RESIDENT = 2 * 10**9  # bytes of data that a GPU or TPU keeps, unless the config says otherwise
 
@@ -73,6 +75,11 @@ class Experiment(Run):
         trainer.check_batch(self.config.batch_size, self.config.training.accumulate)
         return trainer
 
+    @cached_property
+    def start(self) -> Start:
+        """The model that it starts from, if there is one."""
+        return Start(self.config, self.folder, (*self.code, *modules_of(self.config)))
+
     def batches(self) -> Batches:
         part, parts = jax.process_index(), jax.process_count()
         fields = {"row": np.arange(len(self.examples), dtype=np.int32)} if self.resident else self.fields()
@@ -87,7 +94,7 @@ class Experiment(Run):
         """That step traced for the batches of this run and the devices of the trainer."""
         rows = {"index": jax.ShapeDtypeStruct((), jnp.uint32), **self._row_shapes()}
         batch = self.trainer.shapes(rows, self.config.training.steps_per_call, self.config.batch_size)
-        return self.step().lower(self._like(), self._constant_shapes(), batch)
+        return self.step().lower(self._like(), self.trainer.devices.described(self._constants_like, EVERYWHERE), batch)
 
     def compiled(self) -> jax.stages.Compiled:
         """And compiled: by a dry run as by the run after it, which then finds it in the cache."""
@@ -111,15 +118,20 @@ class Experiment(Run):
     @cached_property
     def _constants(self) -> tuple[Any, Any]:
         """What a step is given beside its batch: the autoencoder, and the data if they lie there."""
-        codec = None if self.config.encoded_once else jax.device_get(self.codec)
+        others = jax.device_get(self._others(self.start.walks(self.examples, self.shape).trained))
         data = None
         if self.resident:  # each row flat: else a TPU would lay out all of them anew in each step
-            data = {name: _whole(field).reshape(len(field), -1) for name, field in self.fields().items()}
-        return self.trainer.devices.replicate((codec, data))
+            data = {name: whole(field).reshape(len(field), -1) for name, field in self.fields().items()}
+        return self.trainer.devices.replicate((others, data))
 
-    def _constant_shapes(self) -> tuple[Any, Any]:
-        codec = None if self.config.encoded_once else self.codec
-        return self.trainer.devices.described((codec, self._data_shapes()), EVERYWHERE)
+    def _others(self, walked: Any) -> Constants:
+        """What a step needs of other networks than the one that it trains."""
+        return Constants(None if self.config.encoded_once else self.codec, self.start.teacher, walked)
+
+    @property
+    def _constants_like(self) -> tuple[Constants, Any]:
+        """The same without the values of what is yet to be made."""
+        return self._others(self.start.walk_shapes(self.examples, self.shape)), self._data_shapes()
 
     def _data_shapes(self) -> Any:
         if not self.resident:
@@ -131,11 +143,11 @@ class Experiment(Run):
     def _objective(self) -> Objective:
         shapes = {name: row.shape for name, row in self.example_shapes.items()}
 
-        def loss(params: Any, constants: tuple[Any, Any], key: Any, u: Any, example: dict[str, Any]) -> Any:
-            codec, data = constants
+        def loss(seen: Seen, constants: tuple[Constants, Any], key: Any, u: Any, example: dict[str, Any]) -> Any:
+            others, data = constants
             if data is not None:
                 example = {name: data[name][example["row"]].reshape(shape) for name, shape in shapes.items()}
-            return self.config.system.loss(self.config.augment, params, codec, key, u, example, True)
+            return self.config.system.loss(self.config.augment, seen, others, key, u, example, True)
 
         return loss
 
@@ -148,6 +160,7 @@ class Experiment(Run):
         with prepared(self.folder, restart), contextlib.ExitStack() as closing:
             checkpoints = Checkpoints(self.folder / "checkpoints", training.keep, training.keep_every)
             closing.callback(checkpoints.close)
+            self.start.keep()
             state = self._begin(checkpoints)
             at = int(state.step)
             before = self._keep_schedule(at)
@@ -191,7 +204,8 @@ class Experiment(Run):
         if restored is not None:
             return restored[1]
         shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
-        return jax.jit(partial(self._start, self.shape), out_shardings=shardings)(self.seed)
+        given = None if self.start.model is None else jax.device_get(self.start.model.params)
+        return jax.jit(partial(self._start, self.shape), out_shardings=shardings)(self.seed, given)
 
     def _train(self, state: State, checkpoints: Checkpoints, logbook: Logbook | None, best: Best | None) -> str | None:
         training, batches = self.config.training, self.batches()
@@ -233,7 +247,8 @@ class Experiment(Run):
             return None
         together = config.batch_size // config.training.accumulate
         share = max(together // len(self.trainer.devices.devices), 1)  # it is computed on one device
-        return HeldOut(config.system, self.held_out, self.codec, config.encoded_once, share, config.augment.dequantize)
+        others = Constants(self.codec, self.start.teacher, self.start.walks(self.examples, self.shape).held_out)
+        return HeldOut(config.system, self.held_out, others, config.encoded_once, share, config.augment.dequantize)
 
     @cached_property
     def _quick(self) -> Quick | None:
@@ -242,7 +257,7 @@ class Experiment(Run):
     def _numbers(self, best: Best | None, at: int, state: State) -> dict[str, float]:
         """What is seen of the averaged parameters now and then, by column."""
         params, system = self._averaged(state), self.config.system
-        found = {} if self._judged is None else self._judged.numbers(params)
+        found = {} if self._judged is None else self._judged.numbers(params, at)
         if self._quick is not None and isinstance(system, Diffusion):
             found |= self._quick.numbers(Model(system, params, self.shape, self.codec, self.classes))
         if best is not None:
@@ -272,12 +287,12 @@ class Experiment(Run):
         self.config.system.check()
         self._check_held_out()
         _ = self._quick
-        state, u, constants = (
-            self.state_shapes,
-            jax.ShapeDtypeStruct((), jnp.float32),
-            (self.codec, self._data_shapes()),
-        )
-        jax.eval_shape(self._objective, state.params, constants, state.key, u, self._row_shapes())
+        state, u = self.state_shapes, jax.ShapeDtypeStruct((), jnp.float32)
+        if self.start.model is not None:
+            self.start.check(self.shape, self.classes)
+            jax.eval_shape(partial(self._start, self.shape), self.seed, self.start.model.params)
+        seen = Seen(state.params, state.ema, state.step)
+        jax.eval_shape(self._objective, seen, self._constants_like, state.key, u, self._row_shapes())
         self._check_space()
         _ = self.trainer
 
@@ -378,22 +393,3 @@ class Experiment(Run):
         if self.examples.unreadable:
             left_out, path = plural(len(self.examples.unreadable), "file"), self.folder / "unreadable.txt"
             say(f"{left_out} could not be read and left out: {path} says why")
-
-
-def _whole(field: Any) -> np.ndarray:
-    """All rows, of which some may have to be made."""
-    if isinstance(field, np.ndarray):
-        return field
-    numbers = np.array_split(np.arange(len(field)), -(-len(field) // 1024))
-    first = np.asarray(field[numbers[0]])
-    rows = np.empty((len(field), *first.shape[1:]), first.dtype)
-    for some in numbers:
-        rows[some] = field[some]
-    return rows
-
-
-def modules_of(config: Any) -> set[Any]:
-    """The modules, besides jaxdiff's, in which the parts of a config are defined."""
-    named = config if isinstance(config, FunctionType) else type(config)
-    below = set().union(*map(modules_of, tree.parts_of(config).values()))
-    return below | {sys.modules[named.__module__]} - {sys.modules["builtins"]}

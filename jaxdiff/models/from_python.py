@@ -13,9 +13,9 @@ from jaxdiff.base import environment, pictures
 from jaxdiff.base.console import say
 from jaxdiff.base.overrides import overrides
 from jaxdiff.models.classification import Classification
-from jaxdiff.models.config import Config
+from jaxdiff.models.config import Config, modules_of
 from jaxdiff.models.diffusion import Diffusion
-from jaxdiff.models.experiment import Experiment, modules_of
+from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.loading import load, load_classifier
 from jaxdiff.models.model import Classifier, Model
 

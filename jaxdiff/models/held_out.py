@@ -12,8 +12,9 @@ from jaxtyping import Array
 from jaxdiff.data import Examples
 from jaxdiff.data.augment import Augment, plain
 from jaxdiff.data.examples import mixed
-from jaxdiff.models.system import System
+from jaxdiff.models.system import Constants, System
 from jaxdiff.training.state import HELD_OUT
+from jaxdiff.training.step import Seen
 
 COUNT, LEVELS = 128, 8  # images, each at so many noise levels
 COLUMNS = (
@@ -26,11 +27,17 @@ class HeldOut:
     """`encoded`: latents are made beforehand. So many losses are computed `together`, as in a training step."""
 
     def __init__(
-        self, system: System, examples: Examples, codec: Any, encoded: bool, together: int, dequantize: bool = False
+        self,
+        system: System,
+        examples: Examples,
+        constants: Constants,
+        encoded: bool,
+        together: int,
+        dequantize: bool = False,
     ):
         self._system, self._examples, self._together = system, examples, together
         self._augment = Augment(dequantize=dequantize)  # the only part of it by which images stay what they are
-        self._codec, self._encoded = codec, encoded
+        self._constants, self._encoded = constants, encoded
 
     @cached_property
     def _rows(self) -> dict[str, np.ndarray]:
@@ -41,18 +48,19 @@ class HeldOut:
         if not self._encoded:
             return {"image": images, **own}
         parts = np.array_split(images, -(-len(images) // 16))
-        return {"moments": np.concatenate([self._codec.moments(plain(part)) for part in parts]), **own}
+        return {"moments": np.concatenate([self._constants.codec.moments(plain(part)) for part in parts]), **own}
 
-    def numbers(self, params: Any) -> dict[str, float]:
+    def numbers(self, params: Any, step: int) -> dict[str, float]:
         """The losses, by column: at times spread evenly over those trained on, and so like the loss in training."""
-        codec = None if self._encoded else self._codec
-        losses = np.asarray(_losses(self._system, self._augment, self._together, params, codec, self._rows), np.float64)
+        constants = self._constants._replace(codec=None) if self._encoded else self._constants
+        seen, how = Seen(params, (params,), jnp.int32(step)), (self._system, self._augment, self._together)
+        losses = np.asarray(_losses(*how, seen, constants, self._rows), np.float64)
         return dict(zip(COLUMNS, map(float, (losses.mean(), *losses.mean(0))), strict=True))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _losses(
-    system: System, augment: Augment, together: int, params: Any, codec: Any, examples: dict[str, Array]
+    system: System, augment: Augment, together: int, seen: Seen, constants: Constants, examples: dict[str, Array]
 ) -> Array:
     """[images, levels], without dropout."""
     count = len(next(iter(examples.values())))
@@ -61,6 +69,6 @@ def _losses(
     def one(place: Array) -> Array:
         example = {name: field[place // LEVELS] for name, field in examples.items()}
         u = (place % LEVELS + 0.5) / LEVELS
-        return system.loss(augment, params, codec, jax.random.fold_in(key, place), u, example, False)
+        return system.loss(augment, seen, constants, jax.random.fold_in(key, place), u, example, False)
 
     return lax.map(one, jnp.arange(count * LEVELS), batch_size=together).reshape(count, LEVELS)

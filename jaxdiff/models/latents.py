@@ -77,14 +77,15 @@ def decoded(codec: Codec | None, x: np.ndarray) -> np.ndarray:
     return x if codec is None else in_parts(_decode, codec, x)
 
 
-def in_parts(function: Callable[[Codec, Array], Array], codec: Codec, x: np.ndarray, size: int = 16) -> np.ndarray:
-    """function(codec, x), a few images at a time on all devices: an autoencoder takes much memory."""
-    group = Devices()
-    size, codec = group.round_up(min(size, len(x))), group.replicate(codec)
-    parts = [
-        np.asarray(function(codec, group.shard(x[np.arange(i, i + size) % len(x)]))) for i in range(0, len(x), size)
-    ]
-    return np.concatenate(parts)[: len(x)]
+def in_parts(function: Callable[[Any, Any], Any], network: Any, x: Any, size: int = 16) -> Any:
+    """function(network, x) of trees of arrays, a few rows of x at a time on all devices: it may take much memory."""
+    group, count = Devices(), len(jax.tree.leaves(x)[0])
+    size, network = group.round_up(min(size, count)), group.replicate(network)
+    parts = []
+    for start in range(0, count, size):
+        rows = np.arange(start, start + size) % count
+        parts.append(jax.device_get(function(network, group.shard(jax.tree.map(lambda leaf: leaf[rows], x)))))  # noqa: B023
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
 
 
 @jax.jit

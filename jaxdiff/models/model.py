@@ -16,9 +16,11 @@ from jaxdiff.base.text import did_you_mean
 from jaxdiff.core import sampling
 from jaxdiff.core.arguments import checked_indices, checked_sampler
 from jaxdiff.core.denoise import Denoiser
+from jaxdiff.core.flow_maps import ConsistencyModel, End
 from jaxdiff.core.grids import Grid, Times
 from jaxdiff.core.process import Process
 from jaxdiff.core.samplers import Sampler
+from jaxdiff.core.samplers.base import FlowMap
 from jaxdiff.core.sampling import Progress
 from jaxdiff.models.classification import Classification, LogProb
 from jaxdiff.models.conditions import Labels, Prompts
@@ -258,7 +260,9 @@ class Model:
         if edit.transform is not None:
             given = jax.tree.map(partial(turns, numbers), edit.given)
             condition = EditCondition(given, () if condition is None else (condition,))
-            model = edit.transform(model, self.system.process)
+            few = isinstance(model, FlowMap)
+            changed = edit.transform(End(model) if isinstance(model, FlowMap) else model, self.system.process)
+            model = ConsistencyModel(changed) if few else changed
         return model if edit.exact else self.system.cut_off(model, threshold), condition
 
     def sample(
@@ -298,6 +302,8 @@ class Model:
         """
         if self.codec is not None:
             raise ValueError(f"{self.name} is a latent model: it has a density of latents, and none of images")
+        if self.system.objective is not None:
+            raise ValueError(f"{self.name} is a model of few steps, which has no likelihood: ask that of its teacher")
         if not len(images) or tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(f"{self.name} draws {self.image_shape} images, got {tuple(images.shape)}")
         numbers = np.arange(len(images))

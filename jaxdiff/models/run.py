@@ -20,6 +20,7 @@ from jaxdiff.data.examples import opened as opened_data
 from jaxdiff.models import latents
 from jaxdiff.models.autoencoding import Autoencoding
 from jaxdiff.models.config import Config, read_config
+from jaxdiff.models.grafting import grafted
 from jaxdiff.training.checkpoint import Checkpoints
 from jaxdiff.training.state import State
 
@@ -113,9 +114,12 @@ class Run:
         """As a compiled program takes it: half of the seeds do not fit the integers that JAX would choose."""
         return np.uint32(self.config.seed)
 
-    def _start(self, shape: tuple[int, ...], seed: Any) -> State:
+    def _start(self, shape: tuple[int, ...], seed: Any, given: Any = None) -> State:
+        """The first state, from parameters that are given if there are any."""
         key = jax.random.key(seed, impl="threefry2x32")
         params = self.config.system.start(jax.random.fold_in(key, 0), shape)
+        if given is not None:
+            params = grafted(params, given, str(self.config.start))
         return State.start(params, self.config.training, jax.random.fold_in(key, 1))
 
 

@@ -1,14 +1,23 @@
 """What a system is: a value with the loss of one example and a picture of how far it is."""
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Array
 
 from jaxdiff.data import Examples
 from jaxdiff.data.augment import Augment
+from jaxdiff.training.step import Seen
 
 Fields = dict[str, Any]
+
+
+class Constants(NamedTuple):
+    """Other networks that a loss may need; neither is trained."""
+
+    codec: Any = None  # of a latent model whose latents are not made beforehand
+    teacher: Any = None  # the model from which a model of few steps begins
+    trajectories: Any = None  # and walks of it
 
 
 class System(Protocol):
@@ -22,9 +31,9 @@ class System(Protocol):
         """New parameters, for images (or latents) of this shape."""
 
     def loss(
-        self, augment: Augment, params: Any, constants: Any, key: Array, u: Array, example: Fields, training: bool
+        self, augment: Augment, seen: Seen, constants: Constants, key: Array, u: Array, example: Fields, training: bool
     ) -> Array:
         """The loss of one example; `u` in [0, 1) is spread evenly over a batch. Not `training`, nothing is dropped."""
 
-    def picture(self, params: Any, constants: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
+    def picture(self, params: Any, codec: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
         """How far it is, always from the same seeds."""

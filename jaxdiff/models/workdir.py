@@ -11,7 +11,7 @@ from jaxdiff.base.devices import agreed, is_first
 
 WRITTEN = (  # in the folder of a run, beside config.json
     *("best", "checkpoints", "codec", "data.json", "evaluation", "evaluation.json", "events", "latents-*.npy"),
-    *("loss.png", "metrics.csv", "samples", "unreadable.txt"),
+    *("loss.png", "metrics.csv", "samples", "teacher", "trajectories.npz", "unreadable.txt"),
 )
 
 
@@ -32,5 +32,7 @@ def prepared(folder: Path, restart: bool = False) -> Iterator[None]:
                 held.enter_context(files.locked(folder))
                 say(f"the old run is now {aside}")
             files.clear(folder / "samples")
+            for name in ("teacher", "trajectories.npz"):
+                files.clear(folder, name)
         agreed(False)  # the others wait until the folder is the new one
         yield

@@ -62,8 +62,19 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, Text) or (isinstance(value, np.ndarray | jax.Array) and value.ndim >= 2)
 
 
+def numbers_of(x: Array, c_noise: Array) -> Array:
+    """The numbers that each image of x comes with, [..., k]: c_noise has one for each, or k."""
+    lead = x.shape[:-3]
+    several = c_noise if jnp.ndim(c_noise) > len(lead) else jnp.asarray(c_noise)[..., None]
+    return jnp.broadcast_to(several, (*lead, several.shape[-1]))
+
+
 class Conditioning(Net):
-    """The embedding, one vector: of the noise level, a label, and the pooled text (Ho et al. 2020)."""
+    """The embedding, one vector: of the noise level, a label, and the pooled text (Ho et al. 2020).
+
+    Further numbers beside the noise level, such as the length of a jump, count for nothing at first, so that a network
+    can learn what they mean that was trained without them.
+    """
 
     width: int
     noise_width: int  # of the embedding of the noise level
@@ -73,21 +84,28 @@ class Conditioning(Net):
     dtype: Dtype = "auto"
 
     @nn.compact
-    def __call__(self, c_noise: Array, label: Any = None, text: Text | None = None) -> Array:
-        vector = jnp.zeros((*c_noise.shape, self.width), concrete(self.dtype))
+    def __call__(self, numbers: Array, label: Any = None, text: Text | None = None) -> Array:
+        *lead, many = numbers.shape
+        vector = jnp.zeros((*lead, self.width), concrete(self.dtype))
         if self.noise_embedding is not None:
-            noise = self.noise_embedding(c_noise, self.noise_width)
-            noise = silu(dense(self.width, dtype=self.dtype, name="noise_0")(noise))
-            vector = dense(self.width, dtype=self.dtype, name="noise_1")(noise)
+            vector = self.embedded("noise", numbers[..., 0])
+            for i in range(1, many):
+                vector = vector + self.embedded(f"number_{i}", numbers[..., i], zero=True)
         if self.classes is not None:
-            label = jnp.broadcast_to(label, c_noise.shape) if jnp.ndim(label) == 0 else jnp.asarray(label)
-            require(label.shape == c_noise.shape, f"one label an image, of shape {c_noise.shape}", label.shape)
+            label = jnp.broadcast_to(label, lead) if jnp.ndim(label) == 0 else jnp.asarray(label)
+            require(label.shape == tuple(lead), f"one label an image, of shape {tuple(lead)}", label.shape)
             # vectors of deviation 1, as large as the noise level's, so that labels matter from the first step on
             embed = Embed(self.classes + self.null_label, self.width, 1.0, self.dtype, name="label")
             vector = vector + embed(label)
         if text is not None and text.pooled is not None:
             vector = vector + dense(self.width, dtype=self.dtype, name="text")(text.pooled)
         return silu(vector)
+
+    def embedded(self, name: str, number: Array, zero: bool = False) -> Array:
+        assert self.noise_embedding is not None
+        h = self.noise_embedding(number, self.noise_width)
+        h = silu(dense(self.width, dtype=self.dtype, name=f"{name}_0")(h))
+        return dense(self.width, zero, dtype=self.dtype, name=f"{name}_1")(h)
 
 
 Resample = Literal["down", "up"] | None

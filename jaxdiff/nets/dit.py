@@ -7,7 +7,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from jaxdiff.base.checks import require
-from jaxdiff.nets.blocks import Conditioning, divides, parted
+from jaxdiff.nets.blocks import Conditioning, divides, numbers_of, parted
 from jaxdiff.nets.layers import Dtype, Net, NoiseEmbedding, Positional, Positive, Rate, attend, dense, full, layer_norm
 
 
@@ -60,14 +60,14 @@ class DiT(Net):
     def __call__(self, x: Array, c_noise: Array, condition: object = None) -> Array:
         divides(self.patch, x)
         label, _ = parted(condition, self.classes is not None, text=False)
-        c_noise = jnp.broadcast_to(c_noise, x.shape[:-3])
+        numbers = numbers_of(x, c_noise)
         *_, height, width, channels = x.shape
         grid = height // self.patch, width // self.patch
         h = dense(self.width, dtype=self.dtype, name="first")(to_patches(x, self.patch))
         h = h + jnp.broadcast_to(positions(*grid, self.width), h.shape).astype(h.dtype)
         block = nn.remat(DiTBlock) if self.remat else DiTBlock
         vectors = [
-            self.embed(c_noise, label, f"embedding_{i}" if self.own_embedding else "embedding")
+            self.embed(numbers, label, f"embedding_{i}" if self.own_embedding else "embedding")
             for i in range(self.depth if self.own_embedding else 1)
         ]
         for i in range(self.depth):
@@ -87,7 +87,7 @@ class DiT(Net):
         h = dense(self.patch**2 * out, zero=True, dtype=dtype, name="last")(h)
         return from_patches(h, self.patch, grid)
 
-    def embed(self, c_noise: Array, label: Any, name: str) -> Array:
+    def embed(self, numbers: Array, label: Any, name: str) -> Array:
         """The embedding of noise level and label."""
         make = Conditioning(
             width=self.width,
@@ -97,7 +97,7 @@ class DiT(Net):
             dtype=self.dtype,
             name=name,
         )
-        return make(c_noise, label)
+        return make(numbers, label)
 
 
 def to_patches(x: Array, patch: int) -> Array:

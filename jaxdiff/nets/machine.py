@@ -4,6 +4,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -32,6 +33,11 @@ def _here() -> Kind:
     capability = re.fullmatch(r"(\d+)\.\d", str(getattr(device, "compute_capability", "")))  # NVIDIA's: 7.5 of a T4
     new = capability is not None and int(capability[1]) >= 8
     return Kind(device.platform, device.platform != "cpu" and (capability is None or new), cudnn=new)
+
+
+def differentiable() -> AbstractContextManager[None]:
+    """What is traced within has a jvp, as cuDNN's attention has none."""
+    return compiled_for(kind()._replace(cudnn=False))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from jaxdiff.base.checks import require
-from jaxdiff.nets.blocks import Conditioning, divides, parted
+from jaxdiff.nets.blocks import Conditioning, divides, numbers_of, parted
 from jaxdiff.nets.layers import Conv, Dtype, GroupNorm, Net, NoiseEmbedding, Positional, dense, full, silu
 
 
@@ -86,4 +86,4 @@ def _embed(net: MLP | SmallUNet, x: Array, c_noise: Array, condition: object, wi
         dtype=net.dtype,
         name="embedding",
     )
-    return make(jnp.broadcast_to(c_noise, x.shape[:-3]), label)
+    return make(numbers_of(x, c_noise), label)

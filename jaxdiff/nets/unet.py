@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from jaxdiff.base.checks import require
-from jaxdiff.nets.blocks import Attention, Conditioning, Resample, ResBlock, Text, divides, parted, scaled
+from jaxdiff.nets.blocks import Attention, Conditioning, Resample, ResBlock, Text, divides, numbers_of, parted, scaled
 from jaxdiff.nets.layers import (
     Conv,
     Dtype,
@@ -88,7 +88,7 @@ class ContractingPath(Net):
             name="embedding",
             **labels,
         )
-        return make(jnp.broadcast_to(c_noise, x.shape[:-3]), label, text)
+        return make(numbers_of(x, c_noise), label, text)
 
     def block(self, name: str, x: Array, embedding: Array, width: int, resample: Resample = None) -> Array:
         res_block = nn.remat(ResBlock) if self.remat else ResBlock
@@ -166,7 +166,8 @@ class ContractingPath(Net):
 class UNet(ContractingPath):
     """(x, c_noise, condition) -> an image of the size of x: down, across, and up beside what was seen on the way down.
 
-    x is [..., height, width, channels], `c_noise` a number for each, `condition` a label, a text, or both in a tuple.
+    x is [..., height, width, channels], `c_noise` a number for each image or k of them, [..., k], `condition`
+    a label, a text, or both in a tuple.
     """
 
     out_channels: int | None = None  # by default those of the image

@@ -100,12 +100,13 @@ class Trainer:
                 donate_argnums=0,
             )
         if self.placing == "sharded":
-            gradient = self._sharded(gradient, state.params)
+            gradient = self._sharded(gradient, view, state)
         return jax.jit(_steps(view, gradient, update), donate_argnums=0, out_shardings=self.shardings(state))
 
-    def _sharded(self, gradient: Gradient, params: Any) -> Gradient:
+    def _sharded(self, gradient: Gradient, view: View, state: Any) -> Gradient:
         """Of parameters that are divided: each device has the mean gradient of its share of them."""
-        specs, count = jax.tree.map(self._spec, params), len(self.devices.devices)
+        specs, count = jax.tree.map(self._spec, state.params), len(self.devices.devices)
+        seen = jax.tree.map(self._spec, jax.eval_shape(view, state))
 
         def of_share(view: Any, constants: Any, batch: Any) -> Any:
             loss, sums = gradient(view, constants, batch)  # of what is divided a sum already: see `whole`
@@ -115,29 +116,25 @@ class Trainer:
         return jax.shard_map(
             of_share,
             mesh=self.devices.mesh,
-            in_specs=((specs, EVERYWHERE), EVERYWHERE, DIVIDED),
+            in_specs=(seen, EVERYWHERE, DIVIDED),
             out_specs=(EVERYWHERE, specs),
             check_vma=False,  # it cannot look into the convolution's gradient
         )
 
-    def whole(self, loss: Callable[..., Any], params: Any) -> Callable[..., Any]:
-        """The loss of whole parameters, as a loss of what a device has of them: each is gathered where it is wanted.
+    def whole(self, shares: Any, like: Any) -> Any:
+        """What a device has of some arrays, made whole: each is gathered where it is wanted, if it is.
 
         The transpose of gathering adds up the gradients, and leaves each device those of its share. Whether what was
         gathered is kept for the way back, or gathered again, is XLA's choice.
         """
         if self.placing != "sharded":
-            return loss
-        axes = [_axis(self._spec(leaf)) for leaf in jax.tree.leaves(params)]
+            return shares
 
-        def gathered(x: Any, axis: int | None) -> Any:
+        def gathered(x: Any, leaf: Any) -> Any:
+            axis = _axis(self._spec(leaf))
             return x if axis is None else lax.all_gather(x, AXIS, axis=axis, tiled=True)
 
-        def of_shares(shares: Any, *rest: Any) -> Any:
-            leaves = map(gathered, jax.tree.leaves(shares), axes)
-            return loss(jax.tree.unflatten(jax.tree.structure(params), leaves), *rest)
-
-        return of_shares
+        return jax.tree.map(gathered, shares, like)
 
 
 def _steps(view: View, gradient: Gradient, update: Update) -> Callable[[Any, Any, Any], Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,17 @@ from jaxdiff.training.state import Params, State, Tally, Training
 Example = Any  # a tree of arrays
 
 
-# (params, constants, key, u, example) -> the loss of one example. `constants` is never trained: another network, say.
+class Seen(NamedTuple):
+    """What a loss sees of the state. The gradient is that of `params`."""
+
+    params: Params
+    ema: tuple[Params, ...]
+    step: Array
+
+
+# (seen, constants, key, u, example) -> the loss of one example. `constants` is never trained: another network, say.
 # `u` in [0, 1) is spread evenly over the examples of a batch.
-Objective = Callable[[Params, Any, Array, Array, Example], Array]
+Objective = Callable[[Seen, Any, Array, Array, Example], Array]
 
 
 def train_step(objective: Objective, training: Training, batch_size: int, trainer: Trainer, state: State) -> Any:
@@ -30,18 +38,21 @@ def train_step(objective: Objective, training: Training, batch_size: int, traine
     example has a key of its own, so that neither devices nor processes nor accumulation change what is drawn.
     """
 
-    def loss_of(params: Params, constants: Any, key: Array, batch: Any) -> Array:
+    def loss_of(params: Params, view: View, constants: Any, batch: Any) -> Array:
+        params, ema = trainer.whole((params, view.ema), (state.params, state.ema))
+        key, seen = view.key, Seen(params, ema, view.step)
+
         def one(example: Any) -> Array:
             index = example["index"]
             u = stratified(jax.random.fold_in(key, batch_size), index, batch_size)  # a key that no example has
             rest = {name: leaf for name, leaf in example.items() if name != "index"}
-            return objective(params, constants, jax.random.fold_in(key, index), u, rest)
+            return objective(seen, constants, jax.random.fold_in(key, index), u, rest)
 
         return jnp.mean(jax.vmap(one)(batch))
 
-    def gradient(view: tuple[Params, Array], constants: Any, batch: Any) -> tuple[Array, Params]:
-        params, key = view
-        part = partial(jax.value_and_grad(trainer.whole(loss_of, state.params)), params, constants, key)
+    def gradient(view: View, constants: Any, batch: Any) -> tuple[Array, Params]:
+        params = view.params
+        part = partial(jax.value_and_grad(loss_of), params, view, constants)
         if training.accumulate == 1:
             return part(batch)
         parts = jax.tree.map(lambda leaf: leaf.reshape(training.accumulate, -1, *leaf.shape[1:]), batch)
@@ -49,11 +60,20 @@ def train_step(objective: Objective, training: Training, batch_size: int, traine
         total = lax.scan(lambda total, batch: (jax.tree.map(jnp.add, total, part(batch)), None), zero, parts)[0]
         return jax.tree.map(lambda leaf: leaf / training.accumulate, total)
 
-    return trainer.compile(_view, gradient, partial(_update, training), state)
+    return trainer.compile(View.of, gradient, partial(_update, training), state)
 
 
-def _view(state: State) -> tuple[Params, Array]:
-    return state.params, jax.random.fold_in(state.key, state.step)
+class View(NamedTuple):
+    """What a gradient needs of the state."""
+
+    params: Params
+    ema: tuple[Params, ...]
+    step: Array
+    key: Array
+
+    @classmethod
+    def of(cls, state: State) -> "View":
+        return cls(state.params, state.ema, state.step, jax.random.fold_in(state.key, state.step))
 
 
 def _update(training: Training, state: State, mean: tuple[Array, Params]) -> State:

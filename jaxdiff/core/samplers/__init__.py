@@ -8,6 +8,8 @@ which corrects and does not step). To write one of your own, see `Sampler`.
 from jaxdiff.core.samplers.ancestral import DDIM as DDIM
 from jaxdiff.core.samplers.ancestral import DDPM as DDPM
 from jaxdiff.core.samplers.base import Sampler as Sampler
+from jaxdiff.core.samplers.jumps import Consistency as Consistency
+from jaxdiff.core.samplers.jumps import Jump as Jump
 from jaxdiff.core.samplers.multistep import DPMpp2M as DPMpp2M
 from jaxdiff.core.samplers.multistep import UniPC as UniPC
 from jaxdiff.core.samplers.ode import EDM as EDM

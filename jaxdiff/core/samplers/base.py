@@ -9,6 +9,15 @@ from jaxdiff.core.process import Image, Point, Scalar
 from jaxdiff.core.rng import KeyArray, normal
 
 
+class FlowMap:
+    """(x_t, t, r, *condition) -> x_r, for r <= t: see `jaxdiff.core.flow_maps`."""
+
+    only_to_data = False  # True if it knows r = 0 alone
+
+    def __call__(self, x_t: Image, t: Scalar, r: Scalar, *condition: Any) -> Image:
+        raise NotImplementedError
+
+
 class Sampler:
     """A frozen dataclass of parameters with a `step` from time t to time s < t, both of them Points of the process:
 
@@ -23,6 +32,8 @@ class Sampler:
 
     needs_signal = False  # True if it cannot start where alpha = 0
     follows_ode = False  # True if it approximates the probability-flow ODE, and so can go up it as well
+    jumps = False  # True if its step takes a flow map in place of a denoiser
+    only_to_data = False  # True if all of these jumps are to r = 0
 
     def over(self, steps: int) -> "Sampler":
         """The same for a grid of so many steps, if their number matters."""
@@ -42,8 +53,8 @@ class Sampler:
 
 
 def is_single(sampler: object) -> bool:
-    """Whether its carry is the image alone."""
-    return isinstance(sampler, Sampler) and type(sampler).init is Sampler.init
+    """Whether it walks a denoiser and its carry is the image alone."""
+    return isinstance(sampler, Sampler) and type(sampler).init is Sampler.init and not sampler.jumps
 
 
 def added_noise(key: KeyArray, x: Image, s: Point, deviation: Scalar) -> Image:

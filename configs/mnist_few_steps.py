@@ -1,0 +1,37 @@
+"""MNIST in one or two steps: mnist, that learns where its own guided walks end (CMT, Hu et al. 2025), and is then
+tuned to be consistent along them (ECT, Geng et al. 2024). It starts from runs/mnist.
+"""
+
+from dataclasses import replace
+
+from configs.mnist import config as mnist
+from configs.mnist import system
+from jaxdiff.core import grids, samplers, times
+from jaxdiff.core.few_steps import ConsistencyTuning, TrajectoryEnd, WarmStart
+from jaxdiff.models import Diffusion
+from jaxdiff.training import Adam, Ema, Schedule, Training
+
+config = replace(
+    mnist,
+    system=replace(
+        system,
+        times=Diffusion.times,
+        objective=WarmStart(
+            TrajectoryEnd(steps=8, count=1500), 400, ConsistencyTuning(times.LogNormal(0.0, 1.5), stage=4)
+        ),
+        trained_scale=1.5,
+        sampler=samplers.Consistency(),
+        grid=grids.Karras(last=0.02),  # noise levels down to 1.6, and then the data
+        steps=2,
+    ),
+    start="runs/mnist",
+    training=Training(
+        steps=450,
+        optimiser=Adam(1.5e-3, Schedule("cosine"), clip=1.0),
+        averages=(Ema(0.99),),
+        show_every=225,
+        save_every=75,
+        log_every=25,
+        evaluate_every=225,
+    ),
+)

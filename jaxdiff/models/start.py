@@ -1,0 +1,123 @@
+"""What a run may start from, and learn of: another run, or a folder of diffusers."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jaxdiff.base import files
+from jaxdiff.base.devices import is_first
+from jaxdiff.data import Examples
+from jaxdiff.models import walks
+from jaxdiff.models.config import Config
+from jaxdiff.models.diffusion import Diffusion
+from jaxdiff.models.loading import load, load_diffusers
+from jaxdiff.models.model import Model
+from jaxdiff.models.walks import Teacher, Walks
+from jaxdiff.training.checkpoint import Checkpoints
+
+
+class Start:
+    """The model that `config.start` names, kept in the folder of the run, so that its own folder may vanish."""
+
+    def __init__(self, config: Config, folder: Path, code: Sequence[ModuleType] = ()):
+        self._config, self._folder, self._code = config, folder, code
+
+    @cached_property
+    def model(self) -> Model | None:
+        if self._config.start is None:
+            return None
+        own = self._folder / "teacher"
+        return _opened(own if own.is_dir() else Path(self._config.start), self._code)
+
+    @cached_property
+    def teacher(self) -> Teacher | None:
+        """It, if more is learnt of it than how to begin."""
+        wanted = self.model is not None and getattr(self._config.system, "wants_teacher", False)
+        return Teacher(self.model.system, self.model.params) if wanted and self.model is not None else None
+
+    def keep(self) -> None:
+        """A copy of it: whole, or not there."""
+        own, source = self._folder / "teacher", self._config.start
+        if source is not None and not own.is_dir() and is_first():
+            with files.beside(own) as new:
+                _copy(Path(source), new)
+                os.replace(new, own)
+
+    # --- walks of it --------------------------------------------------------------------------------------------------
+
+    def walks(self, examples: Examples, shape: tuple[int, ...]) -> Walks:
+        """Those that are wanted, made unless they are in the folder."""
+        teacher, system = self.teacher, self._config.system
+        if teacher is None or not isinstance(system, Diffusion) or system.walks is None:
+            return Walks()
+        path = self._folder / "trajectories.npz"
+        return walks.walked(teacher, system, examples, shape, self._config.seed, path)
+
+    def walk_shapes(self, examples: Examples, shape: tuple[int, ...]) -> Any:
+        """Of those that are trained on."""
+        teacher, system = self.teacher, self._config.system
+        if teacher is None or not isinstance(system, Diffusion) or system.walks is None:
+            return None
+        return walks.shapes(teacher, system, examples, shape, system.walks.count)
+
+    # --- whether it fits ----------------------------------------------------------------------------------------------
+
+    def check(self, shape: tuple[int, ...], classes: tuple[str, ...]) -> None:
+        """Refuses a model that means something else than the one that starts from it."""
+        model, system = self.model, self._config.system
+        assert model is not None
+        if not isinstance(system, Diffusion):
+            raise ValueError(f"start is for diffusion models, {type(system).__name__} has none: leave it out")
+        if model.shape != shape:
+            raise ValueError(f"start: {model.name} draws {model.shape}, the data are {shape}: they must be equal")
+        for name in ("process", "prediction", "input_scale", "c_noise"):
+            was, now = getattr(model.system, name), getattr(system, name)
+            if was != now:
+                raise ValueError(f"start: {model.name} has {name}={_named(was)}, this system {_named(now)}: {_EQUAL}")
+        _check_condition(model, system, classes)
+        if system.wants_teacher and model.system.objective is not None:
+            raise ValueError(f"start: {model.name} is a model of few steps itself: start from the one that taught it")
+
+
+_EQUAL = "make them equal"
+
+
+def _opened(folder: Path, code: Sequence[ModuleType]) -> Model:
+    """The model in a folder, of a run or of diffusers."""
+    if not folder.is_dir():
+        train = f"python train.py --config configs/{folder.name}.py"
+        raise ValueError(f"start={folder} is not there: train it, {train}, or name another run or a diffusers folder")
+    is_run = any((folder / name).exists() for name in ("checkpoints", "data.json"))
+    return load(folder, code=code) if is_run else load_diffusers(folder)
+
+
+def _copy(source: Path, new: Path) -> None:
+    """What reading it takes: of a run only its newest checkpoint."""
+    if not (source / "checkpoints").is_dir():
+        shutil.copytree(source, new)
+        return
+    newest = str(Checkpoints(source / "checkpoints").known(None))
+    shutil.copytree(source / "checkpoints" / newest, new / "checkpoints" / newest)
+    for name in ("config.json", "data.json"):
+        shutil.copy2(source / name, new)
+    if (source / "codec").is_dir():
+        shutil.copytree(source / "codec", new / "codec")
+
+
+def _check_condition(model: Model, system: Diffusion, classes: tuple[str, ...]) -> None:
+    was, now = model.system.condition, system.condition
+    if type(was) is not type(now) or getattr(was, "classes", None) != getattr(now, "classes", None):
+        raise ValueError(f"start: {model.name} has condition={was}, this system {now}: {_EQUAL}")
+    if any(mine != other for mine, other in zip(model.classes, classes, strict=False)):
+        several = f"{', '.join(model.classes[:3])}, ...; the data {', '.join(classes[:3])}, ..."
+        raise ValueError(f"start: {model.name} knows the classes {several}: they must be equal")
+    if system.wants_teacher and system.trained_scale is not None and was is not None and not was.drop:
+        raise ValueError(f"start: {model.name} cannot teach guidance: it was trained without condition.drop")
+
+
+def _named(value: Any) -> str:
+    return getattr(value, "__name__", None) or str(value)
