@@ -12,14 +12,15 @@ from jaxdiff.models import Config, Labels, edm
 from jaxdiff.nets.unet import DDPMPP
 from jaxdiff.training import Adam, Ema, PowerEma, Schedule, Training
 
+system = edm(
+    network=DDPMPP.clone(classes=10),
+    condition=Labels(10, drop=0.1),
+    sampler=samplers.EDM(),
+    steps=18,
+    shown=80,
+)
 config = Config(
-    system=edm(
-        network=DDPMPP.clone(classes=10),
-        condition=Labels(10, drop=0.1),
-        sampler=samplers.EDM(),
-        steps=18,
-        shown=80,
-    ),
+    system=system,
     data=Tfds("cifar10"),
     held_out=Tfds("cifar10", "test"),
     augment=Augment(flip=True),

@@ -141,6 +141,13 @@ class Drawing:
             return in_rows(tiles, texts, max(len(texts), 1), self.numbers[0], wraps=False)
         return in_rows(tiles, texts, self.plan.period, self.numbers[0], given)
 
+    def film(self) -> Path:
+        """Images that go from one to another, as a GIF: all rows at once."""
+        tiles, rows, path = np.concatenate(self.kept), max(len(self.plan.texts), 1), self.plan.places.picture
+        frames = [tiles[start : start + rows] for start in range(0, len(tiles) - rows + 1, rows)]
+        output.gif(path.with_suffix(".gif"), [pictures.sheet(frame, columns=rows) for frame in frames])
+        return path.with_suffix(".gif")
+
     def trajectory(self) -> tuple[Path, Path]:
         """A strip and a GIF, of x_t and of the clean image expected."""
         path = self.plan.places.picture

@@ -67,6 +67,8 @@ def drawn(plan: Plan) -> int:
         whole = drawing.run()
         if drawing.kept:
             show(plan, drawing.picture())
+        if plan.in_order and len(drawing.kept):
+            print(shown(str(drawing.film())))
         if drawing.frames:
             print(*map(shown, map(str, drawing.trajectory())), sep="\n")
         if whole:

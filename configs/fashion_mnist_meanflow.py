@@ -1,0 +1,8 @@
+"""Fashion-MNIST in one step, from nothing, as mnist_meanflow."""
+
+from dataclasses import replace
+
+from configs.mnist_meanflow import config as mnist
+from jaxdiff.data import Tfds
+
+config = replace(mnist, data=Tfds("fashion_mnist"), held_out=Tfds("fashion_mnist", "test"))
