@@ -23,6 +23,7 @@ from jaxdiff.base.calls import choices_of
 from jaxdiff.core import (
     c_noise,
     denoise,
+    few_steps,
     grids,
     inputs,
     losses,
@@ -37,7 +38,20 @@ from jaxdiff.core.process import Process
 from jaxdiff.nets import autoencoder, classifier, dit, layers, small, text, unet
 
 OURS = (sys.modules[__name__],)
-MODULES = (process, tables, predictions, inputs, c_noise, denoise, samplers, grids, weightings, times, losses)
+MODULES = (
+    process,
+    tables,
+    predictions,
+    inputs,
+    c_noise,
+    few_steps,
+    denoise,
+    samplers,
+    grids,
+    weightings,
+    times,
+    losses,
+)
 
 
 class Source(Protocol):
@@ -111,6 +125,8 @@ VALUES = (
         times.LogitNormal(),
     ),
     *(times.LogNormal(), losses.DenoisingLoss(), losses.DenoisingLoss(weightings.P2(), times.steps)),
+    *(few_steps.ConsistencyTuning(), few_steps.TrajectoryEnd(), few_steps.WarmStart(), few_steps.MeanFlowLoss()),
+    *(samplers.Jump(), samplers.Consistency()),
     *(losses.AutoencoderLoss(), losses.AutoencoderLoss(losses.squared, terms=((0.5, losses.absolute),))),
     *(value for module in (unet, dit, autoencoder) for value in vars(module).values() if isinstance(value, nn.Module)),
     *(
