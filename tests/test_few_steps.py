@@ -508,12 +508,19 @@ def test_the_end_of_a_flow_map_is_like_a_denoiser():
     )
 
 
+KNOWN = NetworkDenoiser(lambda x, c: x, LinearVE(), predictions.EDMPreconditioning(), c_noise=c_noise.log_sigma)
+
+
 @pytest.mark.parametrize(
     ("make", "legal"),
     [
         (lambda: ConsistencyTuning(q=1.0), "q > 1"),
         (lambda: ConsistencyTuning(c=-1.0), "c >= 0"),
         (lambda: ConsistencyTuning(stage=-1), "stage"),
+        (lambda: ConsistencyTuning(stage=17), "stage"),
+        (lambda: TrajectoryEnd(samplers.Jump()), "a sampler of the ODE"),
+        (lambda: TrajectoryEnd(grid=grids.Uniform(last=0.3)).check(KNOWN), r"a grid of 8 steps down to t = 0"),
+        (lambda: WarmStart(TrajectoryEnd(grid=grids.Karras(to_data=False))).check(KNOWN), "down to t = 0"),
         (lambda: ConsistencyTuning(stage_steps=0), "stage_steps > 0 or None"),
         (lambda: TrajectoryEnd(samplers.DDPM()), "a sampler of the ODE"),
         (lambda: TrajectoryEnd(steps=0), "steps"),

@@ -195,7 +195,7 @@ def test_a_model_of_few_steps_paints_between_what_is_known(teacher, tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda c: replace(c, start="runs/nowhere"), "start=runs/nowhere is not there: train it, python train.py"),
+        (lambda c: replace(c, start="runs/nowhere"), "start=runs/nowhere is not there: train it first, or name"),
         (lambda c: replace(c, system=replace(c.system, process=LinearVE(sigma_max=50.0))), "has process=LinearVE"),
         (lambda c: replace(c, system=replace(c.system, prediction=predictions.velocity)), "has prediction="),
         (
@@ -266,6 +266,7 @@ def students(teacher, tmp_path_factory):
         ("meanflow", "--guidance_scale 2", "needs a model of few steps that has learnt it"),
         ("meanflow", "--sampler heun", "takes a denoiser, and this model is a MeanFlow: Consistency() or Jump()"),
         ("guided", "--interpolate 1,2", "adds noise of its own on the way: interpolate with --steps 1"),
+        ("meanflow", "--threshold 0.9", "has no expected clean image to cut off"),
     ],
 )
 def test_what_a_model_of_few_steps_cannot_do_is_one_line(students, kind, options, says, called):
@@ -300,7 +301,7 @@ def test_a_model_without_the_teacher_is_refused_from_the_command_line(called, tm
         f"start={tmp_path / 'none'}",
     )
     assert code == 2
-    assert "is not there: train it" in err
+    assert "is not there: train it first" in err
 
 
 # --- networks of several numbers --------------------------------------------------------------------------------------

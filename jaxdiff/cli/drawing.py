@@ -145,8 +145,9 @@ class Drawing:
         """Images that go from one to another, as a GIF: all rows at once."""
         tiles, rows, path = np.concatenate(self.kept), max(len(self.plan.texts), 1), self.plan.places.picture
         frames = [tiles[start : start + rows] for start in range(0, len(tiles) - rows + 1, rows)]
-        output.gif(path.with_suffix(".gif"), [pictures.sheet(frame, columns=rows) for frame in frames])
-        return path.with_suffix(".gif")
+        film = path.with_name(f"{path.stem}_film.gif")
+        output.gif(film, [pictures.sheet(frame, columns=rows) for frame in frames])
+        return film
 
     def trajectory(self) -> tuple[Path, Path]:
         """A strip and a GIF, of x_t and of the clean image expected."""

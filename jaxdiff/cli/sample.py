@@ -67,7 +67,7 @@ def drawn(plan: Plan) -> int:
         whole = drawing.run()
         if drawing.kept:
             show(plan, drawing.picture())
-        if plan.in_order and len(drawing.kept):
+        if plan.in_order and whole:
             print(shown(str(drawing.film())))
         if drawing.frames:
             print(*map(shown, map(str, drawing.trajectory())), sep="\n")

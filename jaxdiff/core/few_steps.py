@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxdiff.base.checks import require, whole
+from jaxdiff.core.arguments import check_parts
 from jaxdiff.core.denoise import Denoiser, NetworkDenoiser
 from jaxdiff.core.flow_maps import ConsistencyModel, MeanFlow
 from jaxdiff.core.grids import Grid, Karras
@@ -68,7 +69,7 @@ class ConsistencyTuning(FewSteps):
 
     def __post_init__(self) -> None:
         require(self.q > 1 and self.k >= 0 and self.b >= 0 and self.c >= 0, "q > 1, k >= 0, b >= 0 and c >= 0", self)
-        whole("stage", self.stage, 0, 100)
+        whole("stage", self.stage, 0, 16)  # above, float32 has no number between t and r
         require(self.stage_steps is None or self.stage_steps > 0, "stage_steps > 0 or None", self)
 
     def __call__(
@@ -116,7 +117,8 @@ class TrajectoryEnd(FewSteps):
     c: float = 0.03
 
     def __post_init__(self) -> None:
-        require(isinstance(self.sampler, Sampler) and self.sampler.follows_ode, "a sampler of the ODE", self.sampler)
+        walks = isinstance(self.sampler, Sampler) and self.sampler.follows_ode and not self.sampler.jumps
+        require(walks, "a sampler of the ODE, such as DPMpp2M()", self.sampler)
         whole("steps", self.steps, 1, 1000)
         whole("count", self.count, 1, 2**24)
         require(self.c >= 0, "c >= 0", self)
@@ -124,6 +126,12 @@ class TrajectoryEnd(FewSteps):
     @property
     def walks(self) -> "TrajectoryEnd":  # type: ignore[override]
         return self
+
+    def check(self, model: NetworkDenoiser) -> None:
+        times = self.times(model.process)
+        check_parts(model, model.process, self.sampler, times)
+        there = len(times) == self.steps + 1 and float(times[-1]) == 0
+        require(there, f"a grid of {self.steps} steps down to t = 0, such as Karras()", self.grid)
 
     def times(self, process: Process) -> Array:
         with jax.ensure_compile_time_eval():
@@ -138,7 +146,8 @@ class TrajectoryEnd(FewSteps):
     def __call__(
         self, model: Any, key: KeyArray, x_0: Image, condition: Any, u: Scalar, *, trajectories: Trajectories, **_: Any
     ) -> Scalar:
-        row, step = jax.random.randint(key, (), 0, len(trajectories.end)), jnp.floor(u * self.steps).astype(int)
+        row = jax.random.randint(key, (), 0, len(trajectories.end))
+        step = self.steps - 1 - jnp.floor(u * self.steps).astype(int)  # for u near 0 little noise
         _, end, condition, scale = jax.tree.map(lambda leaf: leaf[row], trajectories)
         model = model if scale is None else model.replace(told=(scale,))
         t, x_t = model.process.at(self.times(model.process)[step]), trajectories.x[row, step]
@@ -154,9 +163,13 @@ class WarmStart(FewSteps):
     then: FewSteps = ConsistencyTuning()
 
     def __post_init__(self) -> None:
-        kinds = all(isinstance(each, ConsistencyTuning | TrajectoryEnd) for each in (self.first, self.then))
+        kinds = all(type(each).flow_map is FewSteps.flow_map for each in (self.first, self.then))
         require(kinds, "two objectives of consistency models, such as TrajectoryEnd() and ConsistencyTuning()", self)
         whole("steps", self.steps, 1, 2**31)
+
+    def check(self, model: NetworkDenoiser) -> None:
+        self.first.check(model)
+        self.then.check(model)
 
     @property
     def needs_teacher(self) -> bool:  # type: ignore[override]

@@ -172,6 +172,10 @@ class Diffusion:
             if rescale or interval is not None or log_prob is not None:
                 raise ValueError("a model of few steps is not guided further: leave out classifier, rescale, interval")
             flow_map = self.objective.flow_map(self.network_denoiser(params, scale=scale))
+            if threshold and not isinstance(flow_map, ConsistencyModel):
+                raise ValueError(
+                    f"a {type(flow_map).__name__} has no expected clean image to cut off: leave out threshold"
+                )
             return self.cut_off(flow_map, threshold)
         plain: Any = self.network_denoiser(params)
         if self.condition is None and log_prob is not None:

@@ -47,6 +47,8 @@ def invert(
     `labels` or `prompts` say what the images are, one for each; without them they are encoded without a condition.
     Sample on the same grid, by a sampler that follows the ODE. The walk is unguided.
     """
+    if model.system.objective is not None:
+        raise ValueError(f"{model.name} is a model of few steps, which only goes down: invert with its teacher")
     encoded = model.encoded(images)
     if labels is None and prompts is None:
         condition = model.null(len(images))

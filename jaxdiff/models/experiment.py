@@ -160,13 +160,13 @@ class Experiment(Run):
         with prepared(self.folder, restart), contextlib.ExitStack() as closing:
             checkpoints = Checkpoints(self.folder / "checkpoints", training.keep, training.keep_every)
             closing.callback(checkpoints.close)
-            self.start.keep()
             state = self._begin(checkpoints)
             at = int(state.step)
             before = self._keep_schedule(at)
             if at % training.steps_per_call:
                 raise ValueError(f"training.steps_per_call must divide {at}, the step from which {self.folder} resumes")
             self._write_about()
+            self.start.keep()
             if at >= training.steps:
                 say(f"{self.folder} is trained to its end, step {at}{self._further(at)}")
                 return None
@@ -204,7 +204,7 @@ class Experiment(Run):
         if restored is not None:
             return restored[1]
         shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
-        given = None if self.start.model is None else jax.device_get(self.start.model.params)
+        given = None if self.start.model is None else self.start.model.params
         return jax.jit(partial(self._start, self.shape), out_shardings=shardings)(self.seed, given)
 
     def _train(self, state: State, checkpoints: Checkpoints, logbook: Logbook | None, best: Best | None) -> str | None:
@@ -289,7 +289,7 @@ class Experiment(Run):
         _ = self._quick
         state, u = self.state_shapes, jax.ShapeDtypeStruct((), jnp.float32)
         if self.start.model is not None:
-            self.start.check(self.shape, self.classes)
+            self.start.check(self.shape, self.classes, self.codec)
             jax.eval_shape(partial(self._start, self.shape), self.seed, self.start.model.params)
         seen = Seen(state.params, state.ema, state.step)
         jax.eval_shape(self._objective, seen, self._constants_like, state.key, u, self._row_shapes())

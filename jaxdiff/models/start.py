@@ -3,10 +3,14 @@
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import jax
+import numpy as np
 
 from jaxdiff.base import files
 from jaxdiff.base.devices import is_first
@@ -17,7 +21,7 @@ from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.loading import load, load_diffusers
 from jaxdiff.models.model import Model
 from jaxdiff.models.walks import Teacher, Walks
-from jaxdiff.training.checkpoint import Checkpoints
+from jaxdiff.training.checkpoint import Checkpoints, fingerprint
 
 
 class Start:
@@ -25,6 +29,7 @@ class Start:
 
     def __init__(self, config: Config, folder: Path, code: Sequence[ModuleType] = ()):
         self._config, self._folder, self._code = config, folder, code
+        self._walks: Walks | None = None
 
     @cached_property
     def model(self) -> Model | None:
@@ -44,7 +49,11 @@ class Start:
         own, source = self._folder / "teacher", self._config.start
         if source is not None and not own.is_dir() and is_first():
             with files.beside(own) as new:
-                _copy(Path(source), new)
+                try:
+                    _copy(Path(source), new)
+                except OSError as error:
+                    why = error.strerror or "something in it is gone"
+                    raise ValueError(f"start={source} cannot be copied to {own} ({why}): try again") from None
                 os.replace(new, own)
 
     # --- walks of it --------------------------------------------------------------------------------------------------
@@ -54,8 +63,10 @@ class Start:
         teacher, system = self.teacher, self._config.system
         if teacher is None or not isinstance(system, Diffusion) or system.walks is None:
             return Walks()
-        path = self._folder / "trajectories.npz"
-        return walks.walked(teacher, system, examples, shape, self._config.seed, path)
+        if self._walks is None:
+            path = self._folder / "trajectories.npz"
+            self._walks = walks.walked(teacher, system, examples, shape, self._config.seed, path)
+        return self._walks
 
     def walk_shapes(self, examples: Examples, shape: tuple[int, ...]) -> Any:
         """Of those that are trained on."""
@@ -66,7 +77,7 @@ class Start:
 
     # --- whether it fits ----------------------------------------------------------------------------------------------
 
-    def check(self, shape: tuple[int, ...], classes: tuple[str, ...]) -> None:
+    def check(self, shape: tuple[int, ...], classes: tuple[str, ...], codec: Any) -> None:
         """Refuses a model that means something else than the one that starts from it."""
         model, system = self.model, self._config.system
         assert model is not None
@@ -78,8 +89,10 @@ class Start:
             was, now = getattr(model.system, name), getattr(system, name)
             if was != now:
                 raise ValueError(f"start: {model.name} has {name}={_named(was)}, this system {_named(now)}: {_EQUAL}")
+        if not np.array_equal(fingerprint(model.codec), fingerprint(codec)):
+            raise ValueError(f"start: {model.name} has the latents of another autoencoder: {_EQUAL}, by system.codec")
         _check_condition(model, system, classes)
-        if system.wants_teacher and model.system.objective is not None:
+        if model.system.objective is not None:
             raise ValueError(f"start: {model.name} is a model of few steps itself: start from the one that taught it")
 
 
@@ -89,10 +102,10 @@ _EQUAL = "make them equal"
 def _opened(folder: Path, code: Sequence[ModuleType]) -> Model:
     """The model in a folder, of a run or of diffusers."""
     if not folder.is_dir():
-        train = f"python train.py --config configs/{folder.name}.py"
-        raise ValueError(f"start={folder} is not there: train it, {train}, or name another run or a diffusers folder")
+        raise ValueError(f"start={folder} is not there: train it first, or name another run or a diffusers folder")
     is_run = any((folder / name).exists() for name in ("checkpoints", "data.json"))
-    return load(folder, code=code) if is_run else load_diffusers(folder)
+    model = load(folder, code=code) if is_run else load_diffusers(folder)
+    return replace(model, params=jax.device_get(model.params))  # not on a device: it may be wanted on all of them
 
 
 def _copy(source: Path, new: Path) -> None:
@@ -110,7 +123,8 @@ def _copy(source: Path, new: Path) -> None:
 
 def _check_condition(model: Model, system: Diffusion, classes: tuple[str, ...]) -> None:
     was, now = model.system.condition, system.condition
-    if type(was) is not type(now) or getattr(was, "classes", None) != getattr(now, "classes", None):
+    same = all(getattr(was, name, None) == getattr(now, name, None) for name in ("classes", "tokens"))
+    if type(was) is not type(now) or not same:
         raise ValueError(f"start: {model.name} has condition={was}, this system {now}: {_EQUAL}")
     if any(mine != other for mine, other in zip(model.classes, classes, strict=False)):
         several = f"{', '.join(model.classes[:3])}, ...; the data {', '.join(classes[:3])}, ..."

@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from jaxdiff.base import files
 from jaxdiff.base.console import say
+from jaxdiff.base.devices import agreed, is_first
 from jaxdiff.base.words import plural
 from jaxdiff.core import guidance
 from jaxdiff.core.denoise import Denoiser
@@ -50,15 +51,26 @@ def walked(
     """From the file if they are there, else made."""
     assert system.walks is not None
     count = system.walks.count
-    made = _read(path, shapes(teacher, system, examples, shape, count + HELD_OUT))
-    if made is None:
+    like = shapes(teacher, system, examples, shape, count + HELD_OUT)
+    if is_first() and _read(path, like) is None:
         say(f"{plural(count + HELD_OUT, 'walk')} of the teacher, once")
-        made = in_parts(partial(_walked, system, shape, seed), teacher, _rows(system, examples, count + HELD_OUT), 64)
-        with files.beside(path) as new:
-            with open(new, "wb") as file:
-                np.savez(file, *jax.tree.leaves(made))
-            new.replace(path)
-    return Walks(*(jax.tree.map(lambda leaf: leaf[some], made) for some in (slice(count), slice(count, None))))  # noqa: B023
+        rows = _rows(system, examples, count + HELD_OUT)
+        _keep(path, in_parts(partial(_walked, system, shape, seed), teacher, rows, 64))
+    agreed(False)  # the others read what the first has made
+    made = _read(path, like)
+    if made is None:
+        raise ValueError(f"{path} cannot be read: the walks of the teacher are in it")
+    trained, held_out = (jax.tree.map(lambda leaf: leaf[some], made) for some in (slice(count), slice(count, None)))  # noqa: B023
+    return Walks(trained, held_out)
+
+
+def _keep(path: Path, made: Trajectories) -> None:
+    if not np.isfinite(made.end).all():
+        raise ValueError("walks of the teacher are not finite: take another sampler or grid in system.objective")
+    with files.beside(path) as new:
+        with open(new, "wb") as file:
+            np.savez(file, *jax.tree.leaves(made))
+        new.replace(path)
 
 
 def shapes(teacher: Teacher, system: Diffusion, examples: Examples, shape: tuple[int, ...], count: int) -> Trajectories:
