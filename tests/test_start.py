@@ -126,13 +126,6 @@ def test_walks_are_made_once_and_are_those_of_the_teacher(teacher, tmp_path):
     assert len(walks.trained.end) == 20
     assert len(walks.held_out.end) == 128
     model = load(teacher)
-    for i in (0, 7):
-        drawn = model.sample(
-            1, labels=int(walks.trained.condition[i]), guidance_scale=float(walks.trained.scale[i]), steps=3,
-            edit=None, denoiser=None, seed=0, sampler=samplers.DPMpp2M(), grid=grids.Karras(),
-        )  # fmt: skip
-        assert drawn.shape == walks.trained.end[i : i + 1].shape
-    numbers = np.arange(20, dtype=np.uint32)
     one = model.sample(
         [7], labels=int(walks.trained.condition[7]), guidance_scale=float(walks.trained.scale[7]), steps=3
     )
@@ -140,7 +133,6 @@ def test_walks_are_made_once_and_are_those_of_the_teacher(teacher, tmp_path):
     path.write_bytes(path.read_bytes()[:-200])  # damaged: made anew
     mended = Experiment(student(teacher, "walks"), tmp_path / "run").start.walks(experiment.examples, experiment.shape)
     np.testing.assert_array_equal(mended.trained.end, again.trained.end)
-    assert len(numbers) == 20
 
 
 def meanflow(**fields):

@@ -1,5 +1,6 @@
 """What a run may start from, and learn of: another run, or a folder of diffusers."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -60,20 +61,21 @@ class Start:
 
     def walks(self, examples: Examples, shape: tuple[int, ...]) -> Walks:
         """Those that are wanted, made unless they are in the folder."""
-        teacher, system = self.teacher, self._config.system
-        if teacher is None or not isinstance(system, Diffusion) or system.walks is None:
-            return Walks()
-        if self._walks is None:
+        if self._walks is None and self._pair is not None:
             path = self._folder / "trajectories.npz"
-            self._walks = walks.walked(teacher, system, examples, shape, self._config.seed, path)
-        return self._walks
+            self._walks = walks.walked(*self._pair, examples, shape, self._config.seed, path)
+        return self._walks or Walks()
 
     def walk_shapes(self, examples: Examples, shape: tuple[int, ...]) -> Any:
         """Of those that are trained on."""
+        return None if self._pair is None else walks.shapes(*self._pair, examples, shape)
+
+    @property
+    def _pair(self) -> tuple[Teacher, Diffusion] | None:
+        """Who walks, and who learns of it."""
         teacher, system = self.teacher, self._config.system
-        if teacher is None or not isinstance(system, Diffusion) or system.walks is None:
-            return None
-        return walks.shapes(teacher, system, examples, shape, system.walks.count)
+        wanted = isinstance(system, Diffusion) and system.walks is not None
+        return (teacher, system) if wanted and teacher is not None else None  # type: ignore[return-value]
 
     # --- whether it fits ----------------------------------------------------------------------------------------------
 
@@ -113,7 +115,8 @@ def _copy(source: Path, new: Path) -> None:
     if not (source / "checkpoints").is_dir():
         shutil.copytree(source, new)
         return
-    newest = str(Checkpoints(source / "checkpoints").known(None))
+    with contextlib.closing(Checkpoints(source / "checkpoints")) as checkpoints:
+        newest = str(checkpoints.known(None))
     shutil.copytree(source / "checkpoints" / newest, new / "checkpoints" / newest)
     for name in ("config.json", "data.json"):
         shutil.copy2(source / name, new)

@@ -51,7 +51,7 @@ def walked(
     """From the file if they are there, else made."""
     assert system.walks is not None
     count = system.walks.count
-    like = shapes(teacher, system, examples, shape, count + HELD_OUT)
+    like = shapes(teacher, system, examples, shape, HELD_OUT)
     if is_first() and _read(path, like) is None:
         say(f"{plural(count + HELD_OUT, 'walk')} of the teacher, once")
         rows = _rows(system, examples, count + HELD_OUT)
@@ -60,8 +60,7 @@ def walked(
     made = _read(path, like)
     if made is None:
         raise ValueError(f"{path} cannot be read: the walks of the teacher are in it")
-    trained, held_out = (jax.tree.map(lambda leaf: leaf[some], made) for some in (slice(count), slice(count, None)))  # noqa: B023
-    return Walks(trained, held_out)
+    return Walks(jax.tree.map(lambda leaf: leaf[:count], made), jax.tree.map(lambda leaf: leaf[count:], made))
 
 
 def _keep(path: Path, made: Trajectories) -> None:
@@ -73,9 +72,13 @@ def _keep(path: Path, made: Trajectories) -> None:
         new.replace(path)
 
 
-def shapes(teacher: Teacher, system: Diffusion, examples: Examples, shape: tuple[int, ...], count: int) -> Trajectories:
-    """Of so many, which are not made."""
-    made: Trajectories = jax.eval_shape(partial(_walked, system, shape, 0), teacher, _rows(system, examples, count))
+def shapes(
+    teacher: Teacher, system: Diffusion, examples: Examples, shape: tuple[int, ...], more: int = 0
+) -> Trajectories:
+    """Of those that are trained on, and so many more; none is made."""
+    assert system.walks is not None
+    rows = _rows(system, examples, system.walks.count + more)
+    made: Trajectories = jax.eval_shape(partial(_walked, system, shape, 0), teacher, rows)
     return made
 
 
