@@ -134,7 +134,7 @@ def test_time_left_counts_from_the_first_step(tmp_path, monkeypatch):
     book = Logbook(tmp_path, 100, 300)
     now[0] = 500.0  # it was compiled
     book.begin()
-    book.advance(150)
+    book.advance(150, 300)
     now[0] = 550.0
     assert book._screen._left() == "0:02:30 left"
     book.close()

@@ -27,7 +27,7 @@ def written(folder, steps, start=0, **options):
     book = Logbook(folder, start, 100, **options)
     book.begin()
     for step in steps:
-        book.advance(step)
+        book.advance(step, 100)
         book.write(row(step))
     return book
 

@@ -1,9 +1,12 @@
 """The training step: the same on any devices, in any parts; its averages; steps that are not finite; what it costs."""
 
+import math
 import os
 import signal
+import time
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -24,8 +27,9 @@ from jaxdiff.models.system import Constants
 from jaxdiff.nets.layers import Net
 from jaxdiff.training import Adam, Ema, PowerEma, Schedule, Training
 from jaxdiff.training.loop import DivergedError, train
+from jaxdiff.training.pace import Pace
 from jaxdiff.training.placing import Trainer
-from jaxdiff.training.state import State, Tally
+from jaxdiff.training.state import Clock, State, Tally
 from jaxdiff.training.step import train_step
 
 
@@ -308,8 +312,8 @@ class Book:
     def __init__(self):
         self.rows, self.saved, self.pictures = [], [], []
 
-    def advance(self, step):
-        pass
+    def advance(self, step, steps):
+        self.ends = steps
 
     def write(self, row):
         self.rows.append(row)
@@ -321,17 +325,15 @@ class Book:
         self.saved.append(step)
 
 
-def looped(training, values, objective=squared):
-    step, state, trainer = one_number(objective, training)
-    book, batches = Book(), map(batch_of, values)
+def looped(training, values, objective=squared, placing="jit"):
+    step, state, trainer = one_number(objective, training, placing)
+    book, batches, pace = Book(), map(batch_of, values), Pace(training, state)
     show = lambda state: np.zeros((2, 2, 3), np.uint8)  # noqa: E731
-    train(
-        state,
-        step,
-        None,
-        batches,
-        training,
-        trainer,
+    book.state, _ = train(
+        pace.start(state),
+        lambda state, batch: step(state, None, batch),
+        map(trainer.put, batches),
+        pace,
         checkpoints=book,
         logbook=book,
         show=show,
@@ -413,7 +415,7 @@ def test_nothing_is_asked_of_the_device_between_rows():
         """Notes at which step something of the state is looked at."""
 
         def __init__(self):
-            self.at, self.seen, self.is_finite = 0, set(), True
+            self.at, self.seen, self.is_finite, self.clock = 0, set(), True, None
 
         step = property(lambda self: self.seen.add(self.at) or jnp.int32(0))
         tally = property(lambda self: self.seen.add(self.at) or Tally.zero())
@@ -421,14 +423,15 @@ def test_nothing_is_asked_of_the_device_between_rows():
         def replace(self, **changes):
             return self
 
-    def step(state, constants, batch):
+    def step(state, batch):
         state.at += 1
         return state
 
     state, book = Watched(), Book()
     training = replace(TRAINING, steps=20, log_every=5, show_every=20, save_every=20)
     rest = {"checkpoints": book, "logbook": book, "show": lambda state: None, "evaluate": lambda at, state: {}}
-    train(state, step, None, [{}] * 20, training, Trainer("jit"), **rest, batch_size=BATCH, batches_an_epoch=4.0)
+    pace = Pace(training, state)
+    train(state, step, [{}] * 20, pace, **rest, batch_size=BATCH, batches_an_epoch=4.0)
     assert state.seen == {0, 5, 10, 15, 20}
 
 
@@ -439,6 +442,63 @@ def test_the_host_sends_the_batch_and_nothing_else():
     with jax.transfer_guard("disallow"):
         for batch in batches[1:]:
             state = step(state, None, batch)
+
+
+# --- by the clock ---------------------------------------------------------------------------------------------------
+
+
+def timed(monkeypatch, seconds):
+    """Values of batches without end, before each of which the clock goes on by so many seconds, of a list in turn."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def values():
+        for number in count():
+            now[0] += seconds[min(number, len(seconds) - 1)]
+            yield 0.0
+
+    return values()
+
+
+@pytest.mark.parametrize("placing", ["jit", "pmap", "sharded"])
+@pytest.mark.parametrize("per_call", [1, 2])
+def test_a_run_by_the_clock_fits_its_schedule_to_the_speed_seen(monkeypatch, placing, per_call):
+    training = replace(TRAINING, minutes=2.0, log_every=4, show_every=50, save_every=20, steps_per_call=per_call)
+    training = replace(training, optimiser=Adam(0.1, Schedule("cosine")), steps=1000)
+    values, batch = timed(monkeypatch, [3.0 * per_call]), batch_of(0.0)
+    stacked = jax.tree.map(lambda leaf: np.repeat(leaf, per_call, 0), batch)
+    monkeypatch.setitem(globals(), "batch_of", lambda value: stacked)
+    book = looped(training, values, placing=placing)
+    assert (book.ends, [row["step"] for row in book.rows]) == (40, list(range(4, 41, 4)))
+    assert (book.pictures, book.saved) == ([40], [20, 40])
+    assert float(book.state.clock.seconds) == pytest.approx(120.0)
+    shares = [row["learning_rate"] / 0.1 for row in book.rows]
+    assert shares == pytest.approx([(1 + np.cos(np.pi * (row["step"] - 1) / 40)) / 2 for row in book.rows], rel=1e-4)
+
+
+def test_a_run_by_the_clock_that_grows_slower_or_faster_ends_in_time(monkeypatch):
+    training = replace(TRAINING, minutes=2.0, log_every=5, steps=10, optimiser=Adam(0.1, Schedule("cosine")))
+    for seconds in ([1.0] * 20 + [4.0], [4.0] * 10 + [0.5]):
+        book = looped(training, timed(monkeypatch, seconds))
+        steps = int(book.state.step)
+        assert abs(sum(seconds[min(number, len(seconds) - 1)] for number in range(steps)) - 120) <= 12
+        assert book.rows[-1]["learning_rate"] < 0.01
+
+
+def test_a_run_by_the_clock_counts_the_time_before_a_stop(monkeypatch):
+    training = replace(TRAINING, minutes=1.0, log_every=2)
+    book = looped(training, timed(monkeypatch, [3.0]))
+    assert Pace(training, book.state).steps == int(book.state.step) == 20
+    assert Pace(replace(training, minutes=1.5), book.state).steps == 30
+
+
+def test_an_optimiser_that_must_know_its_steps_cannot_go_by_the_clock():
+    fixed = lambda steps: optax.adam(optax.cosine_decay_schedule(1e-3, steps))  # noqa: E731
+    training = Training(minutes=1.0, optimiser=fixed)
+    with pytest.raises(
+        ValueError, match=r"takes the number of steps as an array, as Adam\(\) does: give training.steps"
+    ):
+        jax.eval_shape(lambda clock: training.transform(clock).init(0.0), Clock(0.0, 100))
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
@@ -452,6 +512,9 @@ def test_the_host_sends_the_batch_and_nothing_else():
         (lambda: Training(steps_per_call=7), "steps that steps_per_call=7 divides"),
         (lambda: Training(save_every=500, keep_every=1200), "keep_every that save_every=500 divides"),
         (lambda: Training(patience=0), "patience > 0"),
+        (lambda: Training(minutes=0), "a finite number of minutes > 0"),
+        (lambda: Training(minutes=math.inf), "a finite number of minutes > 0"),
+        (lambda: Training(minutes=1, schedule_steps=5), "without schedule_steps"),
         (lambda: Config(CONFIG.system, batch_size=30, training=Training(accumulate=4)), "accumulate=4 divides"),
         (lambda: Config(CONFIG.system, seed=-1), "0 <= seed"),
         (lambda: Trainer("many"), "placing must be one of auto, jit, pmap, sharded"),

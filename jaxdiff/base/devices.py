@@ -70,6 +70,15 @@ def agreed(yes: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(jnp.asarray(yes))))
 
 
+def from_first(number: int) -> int:
+    """What the first of the processes says."""
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
 def is_first() -> bool:
     """Whether this is the process that writes files and talks."""
     return jax.process_index() == 0

@@ -58,5 +58,11 @@ def keep_memory() -> None:
     if mallopt is not None:
         mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: which never shrinks
-        mallopt(-8, 1)  # M_ARENA_MAX: one for all threads, as those of each checkpoint leave holes in their own
         jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+def give_back() -> None:
+    """The pages that are free go back to the system: else the threads of each checkpoint leave holes in the heap."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

@@ -28,7 +28,7 @@ def check_parts(denoise: Any, process: Any, sampler: Any, times: Times | np.ndar
             f"the denoiser was made for {made_for}, not for {process}: sample on that, or on another process of the "
             f"same range by denoise.Moved(model, made_for, used_on)",
         )
-    for model, t in _networks_of(denoise, times[0]):
+    for model, t in _networks_of(denoise, np.asarray(times)[0]):  # of a JAX array it would be one more program
         if float(model.process.alpha(t)) == 0 and model.t_max < 1:
             names = [getattr(choice, "__name__", str(choice)) for choice in (model.prediction, model.c_noise)]
             other = "; one with predictions.velocity and c_noise.time can"

@@ -14,7 +14,7 @@ from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.target import Bound, Room, Target, bytes_moved, dtype_of, room
 from jaxdiff.nets.machine import Kind, compiled_for
 from jaxdiff.training.logbook import read_metrics
-from jaxdiff.training.state import bytes_of, parameters
+from jaxdiff.training.state import Training, bytes_of, parameters
 
 ROWS = 10  # of metrics.csv, the last ones, whose speed counts
 
@@ -34,9 +34,7 @@ def dry_run(experiment: Experiment, where: Target | None = None) -> Iterator[str
     yield f"devices     {experiment.trainer}" + (f" of {where.title}, which are not here" if where else "")
     flops = step_flops(experiment)
     yield f"a step      {amount(flops, 'FLOP')} for a batch of {config.batch_size}"
-    passes = config.training.steps * config.batch_size / len(images)
-    epochs = f"{passes:,.0f} epochs" if passes >= 100 else f"{passes:.3g} epochs"
-    yield f"the run     {plural(config.training.steps, 'step')}, {epochs}{_time(experiment)}"
+    yield f"the run     {_length(config.training, config.batch_size / len(images))}{_time(experiment)}"
     if where is None:
         yield _conclusion(experiment, experiment.compiled())
     else:
@@ -51,9 +49,23 @@ def _elsewhere(experiment: Experiment, where: Target, flops: float) -> Iterator[
     moved = bytes_moved(compiled) / config.training.steps_per_call * len(where.devices)
     bound = Bound(where, config.batch_size, flops, moved, dtype)
     yield str(bound)
-    whole = duration(config.training.steps * config.batch_size / bound.rate)
-    yield f"at best     {speed(bound.rate)}, {whole} for the run"
+    yield f"at best     {speed(bound.rate)}, {_whole(config.training, bound.rate / config.batch_size)}"
     yield _conclusion(experiment, compiled, where)
+
+
+def _length(training: Training, epochs_a_step: float) -> str:
+    if training.minutes is not None:
+        return f"{training.minutes:g} min, in which as many steps as fit"
+    passes = training.steps * epochs_a_step
+    epochs = f"{passes:,.0f} epochs" if passes >= 100 else f"{passes:.3g} epochs"
+    return f"{plural(training.steps, 'step')}, {epochs}"
+
+
+def _whole(training: Training, rate: float) -> str:
+    """The run at so many steps a second."""
+    if training.minutes is not None:
+        return f"{plural(int(60 * training.minutes * rate), 'step')} in {training.minutes:g} min"
+    return f"{duration(training.steps / rate)} for the run"
 
 
 def step_flops(experiment: Experiment) -> float:
@@ -72,6 +84,8 @@ def _time(experiment: Experiment) -> str:
     if not speeds:
         return ""
     seen = median(speeds)
+    if training.minutes is not None:
+        return f": {_whole(training, seen / experiment.config.batch_size)}, at {speed(seen)} as in metrics.csv"
     left = max(training.steps - rows[-1]["step"], 0) * experiment.config.batch_size / seen
     return f"; {duration(left)} from step {rows[-1]['step']:.0f} on, at {speed(seen)} as in metrics.csv"
 

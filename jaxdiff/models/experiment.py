@@ -36,6 +36,7 @@ from jaxdiff.training import wandb
 from jaxdiff.training.checkpoint import Best, Checkpoints
 from jaxdiff.training.logbook import Logbook, read_metrics
 from jaxdiff.training.loop import train
+from jaxdiff.training.pace import Pace, longer, resumed
 from jaxdiff.training.placing import Trainer
 from jaxdiff.training.state import State, Training, bytes_of, parameters
 from jaxdiff.training.step import Objective, Seen, train_step
@@ -167,34 +168,24 @@ class Experiment(Run):
                 raise ValueError(f"training.steps_per_call must divide {at}, the step from which {self.folder} resumes")
             self._write_about()
             self.start.keep()
-            if at >= training.steps:
-                say(f"{self.folder} is trained to its end, step {at}{self._further(at)}")
+            pace = Pace(training, state)
+            if at >= pace.steps:
+                say(f"{self.folder} is trained to its end, step {at}{longer(self.config.training, at)}")
                 return None
-            logbook = self._logbook(at, closing)
-            self._say_schedule(before, at)
-            return self._train(state, checkpoints, logbook, self._best(at, closing))
+            logbook = self._logbook(at, pace.steps, closing)
+            for line in resumed(before, self.config.training, at):
+                say(line)
+            return self._train(state, pace, checkpoints, logbook, self._best(at, closing))
 
     def _keep_schedule(self, at: int) -> Training:
         """How it was trained before: the schedule keeps that length, unless the config gives it another."""
         now = self.config.training
         before = self._before().training if at else now
+        if now.minutes is not None:
+            return before
         kept = replace(now, schedule_steps=now.schedule_steps or before.schedule_length)
         self.config = replace(self.config, training=kept)
         return before
-
-    def _say_schedule(self, before: Training, at: int) -> None:
-        now = self.config.training
-        rates = before.learning_rate(at - 1), now.learning_rate(at), now.learning_rate(now.steps - 1)
-        changed = (before.steps, before.schedule_length) != (now.steps, now.schedule_length)
-        if changed and np.isfinite(rates).all():
-            was, comes, last = (f"{rate:.3g}" for rate in rates)
-            length = f"training.schedule_steps={now.schedule_length}"
-            say(f"the learning rate was {was}, is {comes} and will be {last} at step {now.steps:,}, by {length}")
-
-    def _further(self, at: int) -> str:
-        """What more steps would do to a run that is at its end."""
-        rate = self.config.training.learning_rate(at)
-        return f"; more training.steps would go on at the learning rate {rate:.3g}" if np.isfinite(rate) else ""
 
     def _begin(self, checkpoints: Checkpoints) -> State:
         like = self._like()
@@ -207,21 +198,23 @@ class Experiment(Run):
         given = None if self.start.model is None else self.start.model.params
         return jax.jit(partial(self._start, self.shape), out_shardings=shardings)(self.seed, given)
 
-    def _train(self, state: State, checkpoints: Checkpoints, logbook: Logbook | None, best: Best | None) -> str | None:
+    def _train(
+        self, state: State, pace: Pace, checkpoints: Checkpoints, logbook: Logbook | None, best: Best | None
+    ) -> str | None:
         training, batches = self.config.training, self.batches()
-        ahead = batches.ahead(int(state.step), training.steps, training.steps_per_call)
+        last = training.steps if state.clock is None else 2**31
+        ahead = batches.ahead(int(state.step), last, training.steps_per_call)
         if training.steps_per_call == 1:
             ahead = (jax.tree.map(lambda leaf: leaf[None], batch) for batch in ahead)
         step, constants = self.compiled(), self._constants
         if logbook is not None:
             logbook.begin()
+        state = pace.start(state)
         _, stopped = train(
             state,
-            step,
-            constants,
-            ahead,
-            training,
-            self.trainer,
+            lambda state, batch: step(state, constants, batch),
+            map(self.trainer.put, ahead),
+            pace,
             checkpoints=checkpoints,
             logbook=logbook,
             show=self.picture,
@@ -280,9 +273,10 @@ class Experiment(Run):
     def check(self) -> None:
         """Refuses what cannot be trained here; nothing is written."""
         plain.to_data(self.config)
+        training = self.config.training
         self._check_resumes()
         self._check_data()
-        if self.config.training.wandb is not None:
+        if training.wandb is not None:
             wandb.require_wandb()
         self.config.system.check()
         self._check_held_out()
@@ -291,6 +285,7 @@ class Experiment(Run):
         if self.start.model is not None:
             self.start.check(self.shape, self.classes, self.codec)
             jax.eval_shape(partial(self._start, self.shape), self.seed, self.start.model.params)
+        jax.eval_shape(lambda params, clock: training.transform(clock).init(params), state.params, state.clock)
         seen = Seen(state.params, state.ema, state.step)
         jax.eval_shape(self._objective, seen, self._constants_like, state.key, u, self._row_shapes())
         self._check_space()
@@ -305,7 +300,11 @@ class Experiment(Run):
                 what = f"{self.folder} has {there[0]} and no config.json"
                 raise ValueError(f"{what}: give another --workdir, or --restart to set the whole folder aside")
             return
-        changed = tree.differences(self._before(), self.config)
+        before = self._before()
+        changed = tree.differences(before, self.config)
+        minutes = before.training.minutes, self.config.training.minutes
+        if minutes.count(None) == 1:  # 20 in place of 10 may be, but a run by its steps knows no time
+            changed.append(("training.minutes", *minutes))
         if changed:
             fields = ", ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changed[:5])
             raise ValueError(
@@ -376,13 +375,13 @@ class Experiment(Run):
         if self.codec is not None and not (self.folder / "codec").is_dir():
             interop.write_codec(self.folder / "codec", self.codec)
 
-    def _logbook(self, at: int, closing: contextlib.ExitStack) -> Logbook | None:
+    def _logbook(self, at: int, steps: int, closing: contextlib.ExitStack) -> Logbook | None:
         """Of the first process, with its first lines."""
         if not is_first():
             return None
         training = self.config.training
         there = training.wandb and wandb.begin(training.wandb, self.folder, plain.to_data(self.config))
-        logbook = closing.enter_context(Logbook(self.folder, at, training.steps, there, more=self.config.judged))
+        logbook = closing.enter_context(Logbook(self.folder, at, steps, there, more=self.config.judged))
         self._introduce(at, logbook.say)
         return logbook
 

@@ -21,6 +21,7 @@ from jaxtyping import Array, UInt32
 
 from jaxdiff.base import files
 from jaxdiff.base.devices import agreed, is_first
+from jaxdiff.base.environment import give_back
 from jaxdiff.base.logs import quiet
 from jaxdiff.base.words import amount
 
@@ -52,6 +53,7 @@ class Checkpoints:
         if step not in self._manager.all_steps():
             item = {"state": state, "fingerprint": fingerprint(state)}
             self._need = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+            give_back()
             with self._writing():
                 self._check_space()
                 self._manager.save(step, args=ocp.args.StandardSave(item), force=True)

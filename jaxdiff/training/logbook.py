@@ -53,8 +53,8 @@ class Logbook:
         if not self._quiet:
             self._screen = screen(self._start, self._steps)
 
-    def advance(self, step: int) -> None:
-        self._screen.advance(step)
+    def advance(self, step: int, steps: int) -> None:
+        self._screen.advance(step, steps)
 
     def write(self, row: dict[str, float]) -> None:
         """One row of metrics."""

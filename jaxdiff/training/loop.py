@@ -14,7 +14,7 @@ from jaxdiff.base.devices import agreed
 from jaxdiff.base.words import plural
 from jaxdiff.training.checkpoint import Checkpoints
 from jaxdiff.training.logbook import Logbook
-from jaxdiff.training.placing import Trainer
+from jaxdiff.training.pace import Pace
 from jaxdiff.training.state import State, Tally, Training
 
 
@@ -45,11 +45,9 @@ class StopAsked:
 
 def train(
     state: State,
-    step: Callable[[State, Any, Any], State],
-    constants: Any,
-    batches: Iterable[dict[str, np.ndarray]],
-    training: Training,
-    trainer: Trainer,
+    step: Callable[[State, Any], State],
+    batches: Iterable[Any],
+    pace: Pace,
     *,
     checkpoints: Checkpoints,
     logbook: Logbook | None,
@@ -62,27 +60,29 @@ def train(
     at, clock = int(state.step), _Clock(batch_size)
     with StopAsked() as stop:
         for batch in batches:
-            state = step(state, constants, trainer.put(batch))
-            at += training.steps_per_call
-            due = _due(training, at)
+            state = step(state, batch)
+            at += pace.training.steps_per_call
+            due = _due(pace, at)
             asked = (any(due) or jax.process_count() == 1) and agreed(stop.by is not None)  # where processes meet
             if any(due) or asked:
                 jax.block_until_ready(state.step)
-            clock.stop(training.steps_per_call)
+                state = pace.fit(at, state)
+                due = _due(pace, at)
+            clock.stop(pace.training.steps_per_call)
             if logbook is not None:
-                logbook.advance(at)
+                logbook.advance(at, pace.steps)
             if due.log:
-                row = _Row(at, at / batches_an_epoch, clock.rate(), evaluate(at, state) if due.evaluate else {})
-                state = _log(state, training, logbook, row)
+                row = _Row(at, at / batches_an_epoch, clock.rate())
+                state = _log(state, pace, logbook, row, evaluate(at, state) if due.evaluate else {})
             if due.show:
                 _show(at, show(state), logbook)
             if due.save or asked:  # after what belongs to this step is written
                 _save(at, state, checkpoints)
-            if asked:
+            if asked or at >= pace.steps:
                 break
             clock.start()
-    _check_end(state, training)
-    return state, stop.by if at < training.steps else None
+    _check_end(state, pace.steps)
+    return state, stop.by if at < pace.steps else None
 
 
 def _save(at: int, state: State, checkpoints: Checkpoints) -> None:
@@ -105,11 +105,11 @@ class _Due(NamedTuple):
     save: bool
 
 
-def _due(training: Training, at: int) -> _Due:
-    last = at == training.steps
+def _due(pace: Pace, at: int) -> _Due:
+    training, last = pace.training, at >= pace.steps
     shows, saves = at % training.show_every == 0, at % training.save_every == 0
     logs = at % training.log_every == 0
-    last_row = logs and at + training.log_every > training.steps
+    last_row = logs and at + training.log_every > pace.steps
     evaluates = at % training.evaluates_every == 0 or last_row
     return _Due(logs, evaluates, shows or last, saves or last)
 
@@ -140,20 +140,19 @@ class _Row(NamedTuple):
     step: int
     epoch: float
     rate: float  # images a second
-    seen: dict[str, float]  # of what is held out
 
 
-def _log(state: State, training: Training, logbook: Logbook | None, row: _Row) -> State:
-    """Writes a row of metrics; the state with its sums at zero again."""
-    numbers = _numbers(state.tally, training, row)
+def _log(state: State, pace: Pace, logbook: Logbook | None, row: _Row, seen: dict[str, float]) -> State:
+    """Writes a row of metrics, with those `seen` of what is held out; the state with its sums at zero again."""
+    numbers = _numbers(state.tally, pace, row) | seen
     state = state.replace(tally=_written(state.tally))  # type: ignore[attr-defined]
     if logbook is not None:
         logbook.write(numbers)
-    _check(int(state.tally.in_a_row), training, row.step)
+    _check(int(state.tally.in_a_row), pace.training, row.step)
     return state
 
 
-def _numbers(tally: Tally, training: Training, row: _Row) -> dict[str, float]:
+def _numbers(tally: Tally, pace: Pace, row: _Row) -> dict[str, float]:
     """The means since the last row, of the steps that counted."""
     sums = jax.device_get(tally)
     counted = int(sums.steps) - int(sums.skipped)
@@ -162,10 +161,9 @@ def _numbers(tally: Tally, training: Training, row: _Row) -> dict[str, float]:
         "epoch": row.epoch,
         "loss": float(sums.loss) / counted if counted else float("nan"),
         "gradient_norm": float(sums.gradient_norm) / counted if counted else float("nan"),
-        "learning_rate": training.learning_rate(row.step - 1),
+        "learning_rate": pace.learning_rate(row.step - 1),
         "skipped": int(sums.skipped),
         "images_per_second": row.rate,
-        **row.seen,
     }
 
 
@@ -184,10 +182,10 @@ def _check(in_a_row: int, training: Training, step: int) -> None:
         )
 
 
-def _check_end(state: State, training: Training) -> None:
+def _check_end(state: State, steps: int) -> None:
     """A run whose last steps changed nothing has not learned what it was to learn."""
     in_a_row = int(state.tally.in_a_row)
-    if in_a_row and int(state.step) == training.steps:
+    if in_a_row and int(state.step) >= steps:
         raise DivergedError(f"the last {in_a_row} steps were not finite, and changed nothing: {_INSTEAD}")
 
 

@@ -20,11 +20,11 @@ _LARGEST = float(np.finfo(np.float32).max)
 class Optimiser(Protocol):
     """A frozen dataclass; if it has a `learning_rate`, as Adam does, that is logged. Or a function like `transform`."""
 
-    def transform(self, steps: int) -> optax.GradientTransformation:
-        """What optax is to do, in a run of so many steps."""
+    def transform(self, steps: int | Array) -> optax.GradientTransformation:
+        """What optax is to do, in a run of so many steps: by the clock an array, as that changes while it goes."""
 
 
-def transform_of(optimiser: Optimiser | Callable, steps: int) -> optax.GradientTransformation:
+def transform_of(optimiser: Optimiser | Callable, steps: int | Array) -> optax.GradientTransformation:
     return optimiser(steps) if isinstance(optimiser, FunctionType) else optimiser.transform(steps)  # type: ignore[union-attr]
 
 
@@ -52,11 +52,11 @@ class Schedule:
         legal = 0 <= self.warmup < 2**31 and 0 < self.reference < 2**31 and 0 <= self.final <= 1
         require(legal, "0 <= final <= 1, 0 <= warmup < 2^31, 0 < reference < 2^31", self)
 
-    def __call__(self, step: Array, steps: int) -> Array:
+    def __call__(self, step: Array, steps: int | Array) -> Array:
         warm = optax.linear_schedule(0.0, 1.0, max(self.warmup, 1))(step + 1)
         if self.after == "cosine":
-            cosine = optax.cosine_decay_schedule(1.0, max(steps - self.warmup, 1), self.final)
-            return warm * cosine(jnp.maximum(step - self.warmup, 0))
+            share = jnp.clip((step - self.warmup) / jnp.maximum(steps - self.warmup, 1), 0.0, 1.0)
+            return warm * (self.final + (1 - self.final) * (1 + jnp.cos(jnp.pi * share)) / 2)
         if self.after == "inverse_sqrt":
             return warm * jnp.sqrt(self.reference / jnp.maximum(step, self.reference))
         return warm
@@ -83,10 +83,10 @@ class Adam:
         require(0 <= self.weight_decay <= _LARGEST, "finite weight_decay >= 0", self)
         require(self.clip is None or 0 < self.clip <= _LARGEST, "finite clip > 0 or None", self)
 
-    def learning_rate(self, step: Array, steps: int) -> Array:
+    def learning_rate(self, step: Array, steps: int | Array) -> Array:
         return self.rate * self.schedule(step, steps)
 
-    def transform(self, steps: int) -> optax.GradientTransformation:
+    def transform(self, steps: int | Array) -> optax.GradientTransformation:
         """What optax makes of it, for a run of so many steps."""
 
         def rate(step: Array) -> Array:

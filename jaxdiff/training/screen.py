@@ -21,8 +21,8 @@ class Screen:
     def __init__(self, start: int, steps: int) -> None:
         self._began, self._start, self._step, self._steps = time.monotonic(), start, start, steps
 
-    def advance(self, step: int) -> None:
-        self._step = step
+    def advance(self, step: int, steps: int) -> None:
+        self._step, self._steps = step, steps
 
     def write(self, row: dict[str, float]) -> None:
         """A row of metrics."""
@@ -50,9 +50,10 @@ class Bar(Screen):
         super().__init__(start, steps)
         self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True)
 
-    def advance(self, step: int) -> None:
+    def advance(self, step: int, steps: int) -> None:
+        self._bar.total = steps
         self._bar.update(step - self._step)
-        super().advance(step)
+        super().advance(step, steps)
 
     def write(self, row: dict[str, float]) -> None:
         self._bar.set_postfix_str(_described(row))
@@ -68,8 +69,8 @@ class Below(Screen):
         super().__init__(start, steps)
         self._panel, self._row, self._seen = notebook.Panel("progress", "loss", "samples"), "", -math.inf
 
-    def advance(self, step: int) -> None:
-        super().advance(step)
+    def advance(self, step: int, steps: int) -> None:
+        super().advance(step, steps)
         if time.monotonic() > self._seen + OFTEN:
             self._seen = time.monotonic()
             self._look(self._left())

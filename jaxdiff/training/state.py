@@ -1,5 +1,6 @@
 """The training state and its settings. What is trained is a loss of one example; diffusion is not known here."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ class Training:
     """How long and how to train, what to keep and what to show. Intervals are in steps."""
 
     steps: int = may_change(10_000)
+    minutes: float | None = may_change(None)  # as many steps as fit into them, in place of `steps`
     schedule_steps: int | None = may_change(
         None
     )  # over which the learning rate falls; None: `steps`, as they were when the run began
@@ -49,6 +51,9 @@ class Training:
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "steps_per_call", "log_every", "show_every", "save_every", "keep"):
             whole(name, getattr(self, name), 1, 2**31)  # as JAX counts
+        clock = "a finite number of minutes > 0, without schedule_steps, or None"
+        legal = self.minutes is None or (0 < self.minutes < math.inf and self.schedule_steps is None)
+        require(legal, clock, self.minutes)
         for name in ("schedule_steps", "keep_every", "evaluate_every"):
             require(getattr(self, name) is None or getattr(self, name) > 0, f"{name} > 0 or None", getattr(self, name))
         known = isinstance(self.optimiser, FunctionType) or accepts(Optimiser, self.optimiser)
@@ -63,9 +68,14 @@ class Training:
         kept = self.keep_every is None or self.keep_every % self.save_every == 0
         require(kept, f"keep_every that save_every={self.save_every} divides", self.keep_every)
 
-    @property
-    def transform(self) -> optax.GradientTransformation:
-        return transform_of(self.optimiser, self.schedule_length)
+    def transform(self, clock: "Clock | None") -> optax.GradientTransformation:
+        if clock is None:
+            return transform_of(self.optimiser, self.schedule_length)
+        try:
+            return transform_of(self.optimiser, clock.steps)
+        except jax.errors.JAXTypeError as error:
+            needs = "needs an optimiser that takes the number of steps as an array, as Adam() does"
+            raise ValueError(f"training.minutes {needs}: give training.steps instead") from error
 
     @property
     def evaluates_every(self) -> int:
@@ -97,6 +107,14 @@ class Tally:
 
 
 @struct.dataclass
+class Clock:
+    """Of a run by the clock."""
+
+    seconds: Array  # for which it has trained
+    steps: Array  # that it takes in all, as far as is known
+
+
+@struct.dataclass
 class State:
     """All there is to train, save and restore."""
 
@@ -106,12 +124,15 @@ class State:
     opt_state: Any
     key: Array
     tally: Tally
+    clock: Clock | None = None  # of a run by its steps
 
     @classmethod
     def start(cls, params: Params, training: Training, key: Array) -> "State":
         ema = tuple(jax.tree.map(jnp.copy, params) for _ in training.averages)  # copies: all will be donated
-        opt_state = training.transform.init(params)
-        return cls(jnp.zeros((), jnp.int32), params, ema, opt_state, key, Tally.zero())
+        by_clock = training.minutes is not None
+        clock = Clock(jnp.zeros(()), jnp.asarray(training.steps, jnp.int32)) if by_clock else None
+        opt_state = training.transform(clock).init(params)
+        return cls(jnp.zeros((), jnp.int32), params, ema, opt_state, key, Tally.zero(), clock)
 
     @property
     def is_finite(self) -> bool:

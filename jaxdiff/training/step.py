@@ -79,7 +79,7 @@ class View(NamedTuple):
 def _update(training: Training, state: State, mean: tuple[Array, Params]) -> State:
     loss, gradient = mean
     norm = optax.tree.norm(gradient)
-    updates, opt_state = training.transform.update(gradient, state.opt_state, state.params)
+    updates, opt_state = training.transform(state.clock).update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     shares = [each.share(state.step.astype(jnp.float32)) for each in training.averages]
     ema = tuple(average(old, params, share) for old, share in zip(state.ema, shares, strict=True))
@@ -93,4 +93,4 @@ def _update(training: Training, state: State, mean: tuple[Array, Params]) -> Sta
         state.tally.skipped + jnp.where(counts, 0, 1),
         jnp.where(counts, 0, state.tally.in_a_row + 1),
     )
-    return State(state.step + 1, params, ema, opt_state, state.key, tally)
+    return State(state.step + 1, params, ema, opt_state, state.key, tally, state.clock)

@@ -1,0 +1,76 @@
+"""How long a run goes on: for its steps, or by the clock, in which then as many are fitted as its speed allows."""
+
+import time
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.base.devices import from_first
+from jaxdiff.training.optimisers import learning_rate_of
+from jaxdiff.training.state import Clock, State, Training
+
+
+class Pace:
+    """`steps` is where the run ends, as far as is known. Time counts from here on, compiling included."""
+
+    def __init__(self, training: Training, state: State):
+        self.training, self._begin = training, time.perf_counter()
+        self._at, self._since = int(state.step), self._begin
+        self._before = 0.0 if state.clock is None else float(state.clock.seconds)
+        known = self._before > 0  # a speed, from before
+        self.steps = self._fitting(self._at, self._at / self._before) if known else training.steps
+
+    def start(self, state: State) -> State:
+        """The state that goes on. Speed counts from here on: all is compiled."""
+        self._since = time.perf_counter()
+        return self._noted(state)
+
+    def fit(self, at: int, state: State) -> State:
+        """The state that knows how many steps fit, as seen at step `at`; of a run by its steps as it is."""
+        if state.clock is not None:
+            speed = (at - self._at) / (time.perf_counter() - self._since)
+            self.steps = from_first(self._fitting(at, speed))
+        return self._noted(state)
+
+    def learning_rate(self, step: int) -> float:
+        """Of the step from `step` to step + 1."""
+        training = self.training
+        steps = training.schedule_length if training.minutes is None else self.steps
+        return learning_rate_of(training.optimiser, step, steps)
+
+    def _noted(self, state: State) -> State:
+        if state.clock is None:
+            return state
+        clock = Clock(jnp.float32(self._seconds), jnp.int32(self.steps))
+        there = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), clock, state.clock)
+        return state.replace(clock=there)  # type: ignore[attr-defined]
+
+    @property
+    def _seconds(self) -> float:
+        """For which it has trained."""
+        return self._before + time.perf_counter() - self._begin
+
+    def _fitting(self, at: int, speed: float) -> int:
+        """The steps at the end, at so many a second: in whole calls, at most as many as JAX counts."""
+        left, call = max(60 * (self.training.minutes or 0.0) - self._seconds, 0.0), self.training.steps_per_call
+        return min(at + int(speed * left) // call * call, 2**31 - call)
+
+
+def resumed(before: Training, now: Training, at: int) -> Iterator[str]:
+    """What becomes of the learning rate, where a run is resumed at another length."""
+    changed = (before.steps, before.schedule_length) != (now.steps, now.schedule_length)
+    rates = before.learning_rate(at - 1), now.learning_rate(at), now.learning_rate(now.steps - 1)
+    if now.minutes is None and changed and np.isfinite(rates).all():
+        was, comes, last = (f"{rate:.3g}" for rate in rates)
+        length = f"training.schedule_steps={now.schedule_length}"
+        yield f"the learning rate was {was}, is {comes} and will be {last} at step {now.steps:,}, by {length}"
+
+
+def longer(training: Training, at: int) -> str:
+    """What more time would do to a run that is at its end."""
+    if training.minutes is not None:
+        return f", {training.minutes:g} minutes; with more training.minutes it would go on"
+    rate = training.learning_rate(at)
+    return f"; more training.steps would go on at the learning rate {rate:.3g}" if np.isfinite(rate) else ""
