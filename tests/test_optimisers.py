@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdiff.training import Adam, Ema, PowerEma, Schedule
+from jaxdiff.training import Adam, Ema, Muon, PowerEma, Schedule
 from jaxdiff.training.optimisers import matrices
 
 PARAMS = {
@@ -67,6 +67,33 @@ def written_out(adam, steps, of=1000, decayed=("kernel",)):
 def test_adam_as_written_out(adam):
     for got, wanted in zip(*(jax.tree.leaves(f(adam, 12, 10)) for f in (taken, written_out)), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-6)
+
+
+def test_muon_moves_kernels_by_an_orthogonal_matrix_of_the_size_of_adams_step():
+    random = np.random.RandomState(0)
+    params = {"kernel": random.randn(3, 3, 8, 24), "narrow": {"kernel": random.randn(12, 4)}, "bias": random.randn(24)}
+    params = jax.tree.map(np.float32, params)
+    muon, adam = Muon(1e-2, clip=None), Adam(1e-2)
+    moved = {}
+    for name, optimiser in (("muon", muon), ("adam", adam)):
+        transform = optimiser.transform(100)
+        moved[name] = transform.update(params, transform.init(params), params)[0]  # of a first gradient
+    kernel = np.reshape(moved["muon"]["kernel"], (72, 24))
+    left, _, right = np.linalg.svd(np.reshape(params["kernel"], (72, 24)), full_matrices=False)
+    scale = np.diag(left.T @ kernel @ right.T) / (-1e-2 * 0.2 * np.sqrt(72))
+    assert np.all((scale > 0.65) & (scale < 1.25))  # what five steps of the iteration leave
+    turned = left.T @ kernel @ right.T
+    np.testing.assert_allclose(turned - np.diag(np.diag(turned)), 0, atol=1e-5)
+    for one in ("bias", "narrow"):
+        signs = [np.sign(jax.tree.leaves(moved[name][one])[0]) for name in ("muon", "adam")]
+        np.testing.assert_array_equal(*signs)
+        assert np.ptp(np.abs(jax.tree.leaves(moved["muon"][one])[0])) < 1e-6  # the sign, as Adam's first step is
+
+
+def test_muon_decays_weights_as_adam_does():
+    plain, decayed = (taken(Muon(1e-2, weight_decay=decay), 1) for decay in (0.0, 0.5))
+    np.testing.assert_allclose(plain["kernel"] - decayed["kernel"], 1e-2 * 0.5 * PARAMS["kernel"], rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(plain["bias"], decayed["bias"])
 
 
 def test_weight_decay_spares_norms_and_biases():

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array
+from optax.contrib import MuonDimensionNumbers
 
 from jaxdiff.base.checks import require
 
@@ -93,9 +94,52 @@ class Adam:
             return self.learning_rate(step, steps)
 
         clip = optax.identity() if self.clip is None else optax.clip_by_global_norm(self.clip)
+        return optax.chain(clip, self.direction(), optax.scale_by_learning_rate(rate))
+
+    def direction(self) -> optax.GradientTransformation:
+        """From a gradient to the update that the learning rate is multiplied by."""
         decay = optax.add_decayed_weights(self.weight_decay, mask=matrices) if self.weight_decay else optax.identity()
-        adam = optax.scale_by_adam(self.b1, self.b2, self.epsilon)
-        return optax.chain(clip, adam, decay, optax.scale_by_learning_rate(rate))
+        return optax.chain(optax.scale_by_adam(self.b1, self.b2, self.epsilon), decay)
+
+
+@dataclass(frozen=True)
+class Muon(Adam):
+    """Muon (Jordan et al. 2024) for kernels of at least 8 x 8, seen as a matrix [inputs, outputs]; Adam for all else.
+
+    Its update is U Vᵀ, where U S Vᵀ is the momentum, by five steps of a Newton-Schulz iteration. It has the size of
+    one of Adam's (Liu et al. 2025), so that rates for Adam are a place to begin.
+    """
+
+    momentum: float = 0.95
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.momentum < 1, "0 <= momentum < 1", self)
+
+    def direction(self) -> optax.GradientTransformation:
+        return optax.contrib.muon(
+            -1.0,  # which optax turns around
+            beta=self.momentum,
+            consistent_rms=0.2,
+            muon_weight_dimension_numbers=_kernels,
+            weight_decay=self.weight_decay,
+            weight_decay_mask=matrices,
+            adam_b1=self.b1,
+            adam_b2=self.b2,
+            eps=self.epsilon,
+            adam_weight_decay=self.weight_decay,
+        )
+
+
+def _kernels(params: Any) -> Any:
+    """For each parameter how Muon sees it as a matrix, or None."""
+
+    def seen(path: Any, leaf: Any) -> MuonDimensionNumbers | None:
+        outputs = leaf.shape[-1] if leaf.ndim > 1 else 1
+        is_one = getattr(path[-1], "key", "") == "kernel" and min(leaf.size // outputs, outputs) >= 8
+        return MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1) if is_one else None
+
+    return jax.tree_util.tree_map_with_path(seen, params)
 
 
 def matrices(params: Any) -> Any:

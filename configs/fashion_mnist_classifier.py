@@ -1,0 +1,14 @@
+"""mnist_classifier on Fashion-MNIST: tells how often a model draws what was asked for (`evaluate.py --features`)."""
+
+from dataclasses import replace
+
+from configs.mnist_classifier import config as mnist_classifier
+from jaxdiff.data import Tfds
+from jaxdiff.data.augment import Augment
+
+config = replace(
+    mnist_classifier,
+    data=Tfds("fashion_mnist"),
+    held_out=Tfds("fashion_mnist", "test"),
+    augment=Augment(flip=True, pad=2),
+)
