@@ -94,12 +94,12 @@ class Adam:
             return self.learning_rate(step, steps)
 
         clip = optax.identity() if self.clip is None else optax.clip_by_global_norm(self.clip)
-        return optax.chain(clip, self.direction(), optax.scale_by_learning_rate(rate))
+        decay = optax.add_decayed_weights(self.weight_decay, mask=matrices) if self.weight_decay else optax.identity()
+        return optax.chain(clip, self.direction(), decay, optax.scale_by_learning_rate(rate))
 
     def direction(self) -> optax.GradientTransformation:
-        """From a gradient to the update that the learning rate is multiplied by."""
-        decay = optax.add_decayed_weights(self.weight_decay, mask=matrices) if self.weight_decay else optax.identity()
-        return optax.chain(optax.scale_by_adam(self.b1, self.b2, self.epsilon), decay)
+        """From a gradient to the update that the learning rate multiplies."""
+        return optax.scale_by_adam(self.b1, self.b2, self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,9 @@ class Muon(Adam):
             beta=self.momentum,
             consistent_rms=0.2,
             muon_weight_dimension_numbers=_kernels,
-            weight_decay=self.weight_decay,
-            weight_decay_mask=matrices,
             adam_b1=self.b1,
             adam_b2=self.b2,
             eps=self.epsilon,
-            adam_weight_decay=self.weight_decay,
         )
 
 
