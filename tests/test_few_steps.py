@@ -18,6 +18,7 @@ from jaxdiff.core.few_steps import ConsistencyTuning, MeanFlowLoss, TrajectoryEn
 from jaxdiff.core.flow_maps import ConsistencyModel, End, FlowMap, MeanFlow, Walked
 from jaxdiff.core.process import VE, VP, Flow, LinearVE
 from jaxdiff.core.sampling import sample
+from jaxdiff.nets import UNet
 
 MEAN, DEVIATION = 0.3, 0.5
 every_process = pytest.mark.parametrize("process", PROCESSES, ids=name)
@@ -520,6 +521,10 @@ KNOWN = NetworkDenoiser(lambda x, c: x, LinearVE(), predictions.EDMPreconditioni
         (lambda: TrajectoryEnd(count=0), "count"),
         (lambda: MeanFlowLoss(instant=1.2), "0 <= instant <= 1"),
         (lambda: MeanFlowLoss(c=0.0), "c > 0"),
+        (
+            lambda: UNet(noise_embedding=None).init(KEY, jnp.zeros((8, 8, 1)), jnp.zeros(2)),
+            "a noise_embedding, for further",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(make, legal):

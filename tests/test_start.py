@@ -229,6 +229,10 @@ def test_other_images_a_student_as_teacher_and_other_systems_are_refused(teacher
         (lambda: replace(student("x", "guided"), start=None), "learns of a teacher: start must name one"),
         (lambda: meanflow(times=times.LogNormal()), "neither weighting nor times beside an objective"),
         (lambda: meanflow(trained_scale=(3.0, 1.0)), "a scale, or two that rise"),
+        (
+            lambda: meanflow(trained_scale=(1.0, 3.0), guidance_scale=4.0),
+            r"guidance_scale that trained_scale=\(1.0, 3.0\) has",
+        ),
         (lambda: replace(meanflow(trained_scale=2.0).system, condition=Labels(10)), "a condition that is dropped"),
         (lambda: replace(TEACHER.system, trained_scale=2.0), "an objective of few steps that learns it"),
     ],

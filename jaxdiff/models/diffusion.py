@@ -64,6 +64,8 @@ class Diffusion:
         if self.trained_scale is not None:
             require(self.objective is not None, "an objective of few steps that learns it", self.trained_scale)
             require(self.scales[0] <= self.scales[1], "a scale, or two that rise", self.trained_scale)
+            known = not self.told_scale or self.scales[0] <= self.guidance_scale <= self.scales[1]
+            require(known, f"a guidance_scale that trained_scale={self.trained_scale} has", self.guidance_scale)
             learns = self.condition is not None and self.condition.drop > 0
             require(learns, "a condition that is dropped now and then, such as Labels(drop=0.1)", self.condition)
 

@@ -87,6 +87,7 @@ class Conditioning(Net):
     def __call__(self, numbers: Array, label: Any = None, text: Text | None = None) -> Array:
         *lead, many = numbers.shape
         vector = jnp.zeros((*lead, self.width), concrete(self.dtype))
+        require(many == 1 or self.noise_embedding is not None, "a noise_embedding, for further numbers too", None)
         if self.noise_embedding is not None:
             vector = self.embedded("noise", numbers[..., 0])
             for i in range(1, many):
