@@ -485,6 +485,14 @@ def test_a_run_by_the_clock_that_grows_slower_or_faster_ends_in_time(monkeypatch
         assert book.rows[-1]["learning_rate"] < 0.01
 
 
+def test_checkpoints_of_runs_by_their_steps_know_no_clock():
+    _, state, _ = one_number(squared)
+    kept = {"step", "params", "ema", "opt_state", "key", "tally"}
+    assert {
+        path[0].name for path, _ in jax.tree_util.tree_leaves_with_path(state, is_leaf=lambda leaf: leaf is None)
+    } == kept
+
+
 def test_a_run_by_the_clock_counts_the_time_before_a_stop(monkeypatch):
     training = replace(TRAINING, minutes=1.0, log_every=2)
     book = looped(training, timed(monkeypatch, [3.0]))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -124,7 +124,7 @@ class State:
     opt_state: Any
     key: Array
     tally: Tally
-    clock: Clock | None = None  # of a run by its steps
+    clock: ClassVar[Clock | None] = None
 
     @classmethod
     def start(cls, params: Params, training: Training, key: Array) -> "State":
@@ -132,12 +132,20 @@ class State:
         by_clock = training.minutes is not None
         clock = Clock(jnp.zeros(()), jnp.asarray(training.steps, jnp.int32)) if by_clock else None
         opt_state = training.transform(clock).init(params)
-        return cls(jnp.zeros((), jnp.int32), params, ema, opt_state, key, Tally.zero(), clock)
+        parts = jnp.zeros((), jnp.int32), params, ema, opt_state, key, Tally.zero()
+        return cls(*parts) if clock is None else TimedState(*parts, clock)
 
     @property
     def is_finite(self) -> bool:
         """Whether its parameters and their averages are."""
         return all(jax.device_get([_is_finite(leaf) for leaf in jax.tree.leaves((self.params, self.ema))]))
+
+
+@struct.dataclass
+class TimedState(State):
+    """That of a run by the clock."""
+
+    clock: Clock  # type: ignore[misc]
 
 
 @jax.jit  # of one array, since many are of one shape

@@ -93,4 +93,4 @@ def _update(training: Training, state: State, mean: tuple[Array, Params]) -> Sta
         state.tally.skipped + jnp.where(counts, 0, 1),
         jnp.where(counts, 0, state.tally.in_a_row + 1),
     )
-    return State(state.step + 1, params, ema, opt_state, state.key, tally, state.clock)
+    return state.replace(step=state.step + 1, params=params, ema=ema, opt_state=opt_state, tally=tally)  # type: ignore[attr-defined]
