@@ -421,14 +421,18 @@ def test_numbers_of_any_library_and_plain_lists_are_welcome():
 
 @pytest.mark.parametrize(
     ("sampler", "process"),
-    [(samplers.EulerMaruyama(), Flow()), (samplers.PredictorCorrector(samplers.EulerMaruyama()), Cosine())],
+    [(samplers.EulerMaruyama(), Flow()), (samplers.PredictorCorrector(samplers.EulerMaruyama()), Cosine())]
+    + [(sampler, Flow()) for sampler in (samplers.ReverseDiffusion(), samplers.PredictorCorrector())],
     ids=str,
 )
 def test_a_sampler_that_cannot_start_from_pure_noise_says_where_it_can(sampler, process):
-    with pytest.raises(ValueError, match=r"nothing of the data is left.* starts at t = 0.999"):
+    """And there it is right: N(0.3, 0.5²), within what so many steps and images allow."""
+    with pytest.raises(ValueError, match=r"nothing of the data is left.* such as LogSNR\(\) or Karras\(\)"):
         sample(gaussian(process), process, sampler, grids.Uniform()(process, 5), shape=(2,))
-    fine = sample(gaussian(process), process, sampler, grids.Uniform(first=0.999)(process, 50), shape=(2,))
-    assert np.isfinite(fine).all()
+    for grid in (grids.LogSNR(), grids.Karras()):
+        fine = sample(gaussian(process), process, sampler, grid(process, 100), shape=(500,), batch_size=16)
+        assert float(fine.mean()) == pytest.approx(0.3, abs=0.03)
+        assert float(fine.std()) == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_network_that_knows_nothing_of_pure_noise_is_not_asked_there():
@@ -436,7 +440,7 @@ def test_a_network_that_knows_nothing_of_pure_noise_is_not_asked_there():
     flow = NetworkDenoiser(lambda x, t: x, Flow(), noise, c_noise=time)
     for model in (flow, Clip(flow), NetworkDenoiser(lambda x, t: x, Flow(), velocity, c_noise=log_sigma)):
         with pytest.raises(
-            ValueError, match=r"a network of .* cannot be asked where nothing of .* Uniform\(first=0.999"
+            ValueError, match=r"a network of .* cannot be asked where nothing of .* starts at t = 0.999"
         ):
             sample(model, Flow(), samplers.DDIM(), grids.Uniform()(Flow(), 3), shape=(2,))
     late = sample(flow, Flow(), samplers.DDIM(), grids.LogSNR()(Flow(), 3), shape=(2,))

@@ -49,10 +49,9 @@ def _check_kind(model: Any, sampler: Sampler, times: Times | np.ndarray) -> None
 
 
 def _pure_noise(process: Process) -> str:
-    first = process.t_max
     return (
-        f"where nothing of the data is left (alpha = 0): use a grid that starts at t = {first}, such as "
-        f"Uniform(first={first}), LogSNR() or Karras()"
+        f"where nothing of the data is left (alpha = 0): use a grid that starts at t = {process.t_max}, such as "
+        f"LogSNR() or Karras()"
     )
 
 

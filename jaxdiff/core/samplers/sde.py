@@ -29,7 +29,12 @@ class EulerMaruyama(Sampler):
 
 @dataclass(frozen=True)
 class ReverseDiffusion(Sampler):
-    """The reverse-diffusion predictor (Song et al. 2021): the forward step's own mean and variance, turned round."""
+    """The reverse-diffusion predictor (Song et al. 2021): the forward step's own mean and variance, turned round.
+
+    For small steps of log alpha: a step from alpha = 0 would leave the variance of its noise beside the old one.
+    """
+
+    needs_signal = True
 
     def step(self, denoise: Denoiser, key: KeyArray, x: Image, t: Point, s: Point) -> Image:
         x_0 = denoise(x, t.t)
