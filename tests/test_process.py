@@ -60,6 +60,8 @@ def test_posterior_variance_of_the_linear_table(t, s, published):
 def test_time_inverts_log_snr(process):
     times = jnp.linspace(process.t_min, process.t_max, 23)
     np.testing.assert_allclose(jax.vmap(process.time)(jax.vmap(process.log_snr)(times)), times, atol=2e-6, rtol=1e-5)
+    slopes = jax.vmap(jax.grad(lambda t: process.time(process.log_snr(t))))(times[1:-1])
+    np.testing.assert_allclose(slopes, 1, rtol=2e-3)
 
 
 @every_process
@@ -157,16 +159,25 @@ def test_perturb_and_noise_are_inverse(process):
         (lambda: Discrete(((0.1, 0.2),)), "a row"),
         (lambda: Discrete(LinearBetas(last=2.0)), r"within \(0, 1\)"),
         (lambda: VP(beta_min=5, beta_max=1), "0 < beta_min <= beta_max"),
-        (lambda: VE(1.0, 0.5), "0 < sigma_min < sigma_max"),
-        (lambda: VE(0.0, 0.5), "0 < sigma_min < sigma_max"),
-        (lambda: LinearVE(80, 80), "0 < sigma_min < sigma_max"),
-        (lambda: PowerVE(1.0), "base > 1"),
-        (lambda: PowerVE(float("inf")), "base > 1"),
+        (lambda: VP(beta_max=349.0), "together below 349, or alpha.1. would be 0"),
+        (lambda: VE(1.0, 0.5), "1e-18 < sigma_min < sigma_max < 1e18"),
+        (lambda: VE(0.0, 0.5), "1e-18 < sigma_min < sigma_max"),
+        (lambda: VE(0.1, 1e30), "sigma_max < 1e18"),
+        (lambda: LinearVE(80, 80), "1e-18 < sigma_min < sigma_max"),
+        (lambda: PowerVE(1.0), "1 < base < 1e18"),
+        (lambda: PowerVE(float("inf")), "1 < base < 1e18"),
     ],
 )
 def test_bad_values_are_refused_with_the_legal_ones(make, legal):
     with pytest.raises(ValueError, match=legal):
         make()
+
+
+@pytest.mark.parametrize(
+    "process", [VP(0.1, 348.0), SubVP(0.1, 348.0), VE(1e-17, 1e17), LinearVE(1e-17, 1e17), PowerVE(1e17)], ids=name
+)
+def test_the_widest_are_finite(process):
+    assert np.isfinite([leaf for t in (process.t_min, 1.0) for leaf in jax.tree.leaves(process.at(t))]).all()
 
 
 def test_processes_are_values():

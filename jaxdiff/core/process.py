@@ -8,6 +8,7 @@ papers: t is the time now, s < t the time after the next step, SNR = alpha² / s
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -107,15 +108,7 @@ class Process(ABC):
 
     def time(self, log_snr: Scalar) -> Scalar:
         """The inverse of `log_snr`; by bisection, within [0, 1], unless the subclass knows better."""
-        log_snr = jnp.asarray(log_snr)
-
-        def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-            low, high = ends
-            middle = (low + high) / 2
-            noisier = self.log_snr(middle) < log_snr
-            return jnp.where(noisier, low, middle), jnp.where(noisier, middle, high)
-
-        return lax.fori_loop(0, 64, halve, (jnp.zeros_like(log_snr), jnp.ones_like(log_snr)))[1]
+        return _bisected(self, jnp.asarray(log_snr, float))
 
     @property
     def t_min(self) -> float:
@@ -156,6 +149,26 @@ class Process(ABC):
         return self.at(t).perturb(x_0, eps)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _bisected(process: Process, log_snr: Scalar) -> Scalar:
+    """The time of this log-SNR. Bisection has no gradient, the inverse of a function has: 1 over that function's."""
+
+    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = (low + high) / 2
+        noisier = process.log_snr(middle) < log_snr
+        return jnp.where(noisier, low, middle), jnp.where(noisier, middle, high)
+
+    return lax.fori_loop(0, 64, halve, (jnp.zeros_like(log_snr), jnp.ones_like(log_snr)))[1]
+
+
+@_bisected.defjvp
+def _(process: Process, log_snr: tuple[Scalar], change: tuple[Scalar]) -> tuple[Scalar, Scalar]:
+    t = _bisected(process, *log_snr)
+    _, slope = jax.jvp(process.log_snr, (t,), (jnp.ones_like(t),))
+    return t, change[0] * jnp.where(jnp.isfinite(slope), 1 / slope, 0.0)  # not where alpha or sigma is 0
+
+
 @dataclass(frozen=True)
 class VP(Process):
     """Variance preserving, beta(t) linear from beta_min to beta_max: the limit of DDPM (Song et al. 2021)."""
@@ -164,8 +177,10 @@ class VP(Process):
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta_min <= self.beta_max < math.inf:
-            raise ValueError(f"needs 0 < beta_min <= beta_max, got {self}")
+        if not (0 < self.beta_min <= self.beta_max and self.beta_min + self.beta_max < 349):
+            raise ValueError(
+                f"needs 0 < beta_min <= beta_max, together below 349, or alpha(1) would be 0 in float32, got {self}"
+            )
 
     def _log_alpha(self, t: Time) -> Scalar:
         return jnp.asarray(-0.25 * t**2 * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min)
@@ -230,6 +245,11 @@ class _Exploding(Process):
         return jnp.ones_like(t, float)
 
 
+def _check_levels(process: "VE | LinearVE") -> None:
+    if not 1e-18 < process.sigma_min < process.sigma_max < 1e18:  # float32 has their squares
+        raise ValueError(f"needs 1e-18 < sigma_min < sigma_max < 1e18, got {process}")
+
+
 @dataclass(frozen=True)
 class VE(_Exploding):
     """Variance exploding, sigma geometric from sigma_min to sigma_max (Song & Ermon 2019; Song et al. 2021).
@@ -241,8 +261,7 @@ class VE(_Exploding):
     sigma_max: float = 50.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise ValueError(f"needs 0 < sigma_min < sigma_max, got {self}")
+        _check_levels(self)
 
     @property
     def t_min(self) -> float:
@@ -267,8 +286,8 @@ class PowerVE(_Exploding):
     base: float = 25.0
 
     def __post_init__(self) -> None:
-        if not 1 < self.base < math.inf:
-            raise ValueError(f"needs base > 1, got {self}")
+        if not 1 < self.base < 1e18:
+            raise ValueError(f"needs 1 < base < 1e18, got {self}")
 
     def sigma(self, t: Time) -> Scalar:
         rate = 2 * math.log(self.base)
@@ -287,8 +306,7 @@ class LinearVE(_Exploding):
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise ValueError(f"needs 0 < sigma_min < sigma_max, got {self}")
+        _check_levels(self)
 
     @property
     def t_min(self) -> float:

@@ -122,10 +122,8 @@ class Discrete(Process):
     def index(self, t: Time) -> Scalar:
         """The place of t in the table, from 0: a whole number at an entry, else a fraction between two."""
         index = jnp.asarray(t * self.steps - 1.0)
-        whole = jnp.round(index)
-        return jnp.where(
-            jnp.abs(index - whole) < 1e-3, whole, index
-        )  # rounding must not move an entry to the one below
+        whole, error = jnp.round(index), max(1e-3, 2 * self.steps * float(jnp.finfo(index.dtype).eps))
+        return jnp.where(jnp.abs(index - whole) < error, whole, index)  # rounding must not move an entry to one below
 
     def time_of_index(self, index: np.ndarray) -> np.ndarray:
         """The time at which an entry of the table stands: the inverse of `index`."""
