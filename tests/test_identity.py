@@ -18,8 +18,8 @@ def known(labels=(0, 1, 0, 1), classes=("cat", "dog"), names="a", pixels=PIXELS)
     ("now", "says"),
     [
         (known(), []),
-        (known(names="b"), ["other files, or in another order: their names, sizes or labels differ"]),
-        (known((0, 1, 1, 1)), ["other files, or in another order: their names, sizes or labels differ"]),
+        (known(names="b"), ["other files, or in another order: their names, contents or labels differ"]),
+        (known((0, 1, 1, 1)), ["other files, or in another order: their names, contents or labels differ"]),
         (known(None, None), ["classes went: cat, dog"]),
         (known(classes=("dog", "cat")), ["the classes are in another order"]),
         (known((0, 1, 2, 1), ("cat", "cow", "dog")), ["classes came: cow"]),

@@ -334,6 +334,12 @@ def replaced(data):
     (data / "b/1.png").write_bytes((data / "d/1.png").read_bytes() + b"more")
 
 
+def of_the_same_size(data):
+    content = bytearray((data / "b/1.png").read_bytes())
+    content[-1] ^= 1  # of the checksum of a chunk that has nothing in it: the picture is read as it was
+    (data / "b/1.png").write_bytes(content)
+
+
 def removed(data):
     (data / "d/1.png").unlink()
 
@@ -355,7 +361,8 @@ def class_added_first(data):
     [
         (added, "the number of images was 4, is now 5"),
         (removed, "the number of images was 4, is now 3"),
-        (replaced, "other files, or in another order: their names, sizes or labels differ"),
+        (replaced, "other files, or in another order: their names, contents or labels differ"),
+        (of_the_same_size, "other files, or in another order: their names, contents or labels differ"),
         (renamed, "other files, or in another order"),
         (class_added_last, "the number of images was 4, is now 5; classes came: e"),
     ],
@@ -514,6 +521,7 @@ def test_folders_that_cannot_be(command, tmp_path):
     (tmp_path / "file").write_text("a file")
     refused(command(*TOY, "--workdir", tmp_path / "file" / "run"), r"cannot be made \(Not a directory\)")
     refused(command(*TOY, "--workdir", tmp_path / "file"), r"cannot be made \(File exists\)")
+    refused(command(*TOY, "--workdir", tmp_path / "r\udcff"), r"cannot be made \(its name is not UTF-8\)")
     (tmp_path / "run" / "lock").mkdir(parents=True)
     refused(command(*TOY, "--workdir", tmp_path / "run"), r"run cannot be written \(Is a directory\)")
 

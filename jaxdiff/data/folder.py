@@ -73,7 +73,8 @@ class Folder:
             raise ValueError(f"{self.path} has no file that can be read, {first}")
         labels = None if listed.labels is None else listed.labels[found.numbers]
         captions = None if listed.captions is None else tuple(listed.captions[i] for i in found.numbers)
-        return Examples(found.images, labels, listed.classes, captions, found.unreadable, records.names_and_sizes)
+        names = records.known_by(found.numbers)
+        return Examples(found.images, labels, listed.classes, captions, found.unreadable, names)
 
 
 class _Place(Protocol):
@@ -288,11 +289,13 @@ class _Files:
         stamps = zip(self.names, self.stamps, strict=True)
         return "\n".join([self.place.where, *(f"{name} {size} {more}" for name, (size, more) in stamps)])
 
-    @property
-    def names_and_sizes(self) -> str:
-        """A hash of them."""
+    def known_by(self, readable: np.ndarray) -> str:
+        """A hash of all names and sizes, and of 64 of the files: what is quick, and the same of any copy."""
         lines = (f"{name} {size}\n" for name, (size, _) in zip(self.names, self.stamps, strict=True))
-        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+        digest = hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape"))
+        for number in readable[:: -(-len(readable) // 64)]:
+            digest.update(self.place.read(self.names[number]))
+        return digest.hexdigest()
 
     def name(self, number: int) -> str:
         return self.names[number]

@@ -32,7 +32,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         "image": f"an image was {before.get('image')}, is {now['image']}",
         "count": f"the number of images was {before.get('count')}, is now {now['count']}",
         "classes": _classes(set(_named(before)), set(_named(now))),
-        "hash": "other files, or in another order: their names, sizes or labels differ",
+        "hash": "other files, or in another order: their names, contents or labels differ",
     }
     different = [name for name in found if name in before and before[name] != now[name]]
     return [found[name] for name in different if name != "hash" or different == ["hash"]]
