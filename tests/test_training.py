@@ -361,11 +361,20 @@ def test_a_row_is_the_mean_of_the_steps_that_counted():
     assert book.rows[0]["gradient_norm"] == pytest.approx((2 + 4) / 2)
 
 
+def test_the_learning_rate_is_that_of_the_steps_that_counted():
+    """As optax schedules: of skipped steps it knows nothing."""
+    training = replace(TRAINING, steps=4, log_every=1, optimiser=Adam(0.1, Schedule(warmup=100)))
+    book = looped(training, [np.nan, 0.0, np.nan, 0.0])
+    np.testing.assert_allclose([row["learning_rate"] for row in book.rows], [1e-3, 1e-3, 1e-3, 2e-3], rtol=1e-5)
+
+
 def test_a_loss_that_stays_not_finite_stops_the_run():
     training = replace(TRAINING, log_every=2, patience=3)
     looped(training, [0.0, np.nan, np.nan, 0.0, 0.0, np.nan, np.nan, 0.0, 0.0, 0.0])
     with pytest.raises(DivergedError, match=r"not been finite for 4 steps, up to step 6: try a lower .*rate"):
         looped(training, [0.0, 0.0, *[np.nan] * 8])
+    with pytest.raises(DivergedError, match=r"step 4: no step was, .*nn.Embed with too few rows.* try a lower"):
+        looped(training, [np.nan] * 10)
 
 
 def test_a_run_that_is_not_finite_in_the_end_has_not_gone_well():

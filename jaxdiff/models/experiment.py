@@ -170,10 +170,10 @@ class Experiment(Run):
             self.start.keep()
             pace = Pace(training, state)
             if at >= pace.steps:
-                say(f"{self.folder} is trained to its end, step {at}{longer(self.config.training, at)}")
+                say(f"{self.folder} is trained to its end, step {at}{longer(self.config.training, state)}")
                 return None
             logbook = self._logbook(at, pace.steps, closing)
-            for line in resumed(before, self.config.training, at):
+            for line in resumed(before, self.config.training, state):
                 say(line)
             return self._train(state, pace, checkpoints, logbook, self._best(at, closing))
 
@@ -306,7 +306,7 @@ class Experiment(Run):
         if minutes.count(None) == 1:  # 20 in place of 10 may be, but a run by its steps knows no time
             changed.append(("training.minutes", *minutes))
         if changed:
-            fields = ", ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in changed[:5])
+            fields = ", ".join(f"{name} was {tree.brief(old)}, is {tree.brief(new)}" for name, old, new in changed[:5])
             raise ValueError(
                 f"the run in {self.folder} cannot be resumed with another config ({fields}): "
                 f"set these back, give another --workdir, or --restart to set the old run aside"

@@ -144,24 +144,24 @@ class _Row(NamedTuple):
 
 def _log(state: State, pace: Pace, logbook: Logbook | None, row: _Row, seen: dict[str, float]) -> State:
     """Writes a row of metrics, with those `seen` of what is held out; the state with its sums at zero again."""
-    numbers = _numbers(state.tally, pace, row) | seen
+    numbers = _numbers(state, pace, row) | seen
     state = state.replace(tally=_written(state.tally))  # type: ignore[attr-defined]
     if logbook is not None:
         logbook.write(numbers)
-    _check(int(state.tally.in_a_row), pace.training, row.step)
+    _check(state, pace.training)
     return state
 
 
-def _numbers(tally: Tally, pace: Pace, row: _Row) -> dict[str, float]:
+def _numbers(state: State, pace: Pace, row: _Row) -> dict[str, float]:
     """The means since the last row, of the steps that counted."""
-    sums = jax.device_get(tally)
+    sums = jax.device_get(state.tally)
     counted = int(sums.steps) - int(sums.skipped)
     return {
         "step": row.step,
         "epoch": row.epoch,
         "loss": float(sums.loss) / counted if counted else float("nan"),
         "gradient_norm": float(sums.gradient_norm) / counted if counted else float("nan"),
-        "learning_rate": pace.learning_rate(row.step - 1),
+        "learning_rate": pace.learning_rate(max(state.updates - 1, 0)),
         "skipped": int(sums.skipped),
         "images_per_second": row.rate,
     }
@@ -174,22 +174,23 @@ def _written(tally: Tally) -> Tally:
     return replace(zero, in_a_row=tally.in_a_row)
 
 
-def _check(in_a_row: int, training: Training, step: int) -> None:
+def _check(state: State, training: Training) -> None:
+    step, in_a_row = int(state.step), int(state.tally.in_a_row)
     if in_a_row >= training.patience:
-        raise DivergedError(
-            f"loss, gradient or parameters have not been finite for {plural(in_a_row, 'step')}, up to step {step}: "
-            f"{_INSTEAD}"
-        )
+        steps = f"{plural(in_a_row, 'step')}, up to step {step}"
+        raise DivergedError(f"loss, gradient or parameters have not been finite for {steps}: {_instead(state)}")
 
 
 def _check_end(state: State, steps: int) -> None:
     """A run whose last steps changed nothing has not learned what it was to learn."""
     in_a_row = int(state.tally.in_a_row)
     if in_a_row and int(state.step) >= steps:
-        raise DivergedError(f"the last {in_a_row} steps were not finite, and changed nothing: {_INSTEAD}")
+        raise DivergedError(f"the last {in_a_row} steps were not finite, and changed nothing: {_instead(state)}")
 
 
-_INSTEAD = (
-    "try a lower training.optimiser.rate, training.optimiser.clip=1.0 or a longer training.optimiser.schedule.warmup, "
-    "with --restart or in another --workdir"
-)
+def _instead(state: State) -> str:
+    never = "no step was, so look at network and data first (a flax nn.Embed with too few rows gives NaN); or "
+    return (
+        f"{'' if state.updates else never}try a lower training.optimiser.rate, training.optimiser.clip=1.0 or a "
+        "longer training.optimiser.schedule.warmup, with --restart or in another --workdir"
+    )

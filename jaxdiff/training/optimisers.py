@@ -30,9 +30,15 @@ def transform_of(optimiser: Optimiser | Callable, steps: int | Array) -> optax.G
 
 
 def learning_rate_of(optimiser: Optimiser | Callable, step: int, steps: int) -> float:
-    """The learning rate of a step, or NaN where the optimiser does not say it."""
+    """The learning rate after so many updates, or NaN where the optimiser does not say it."""
     rate = getattr(optimiser, "learning_rate", None)
     return math.nan if rate is None else float(rate(jnp.float32(step), steps))
+
+
+def updates_in(opt_state: Any, steps: int) -> int:
+    """How many updates optax has counted in so many steps, of which some may be skipped; all, if it does not count."""
+    named = [found for _, found in optax.tree.get_all_with_path(opt_state, "count")]  # a parameter may be named so too
+    return max((int(n) for n in named if isinstance(n, jax.Array) and n.dtype == jnp.int32), default=steps)
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,11 @@ class Pace:
             self.steps = from_first(self._fitting(at, speed))
         return self._noted(state)
 
-    def learning_rate(self, step: int) -> float:
-        """Of the step from `step` to step + 1."""
+    def learning_rate(self, updates: int) -> float:
+        """Of the update after so many."""
         training = self.training
         steps = training.schedule_length if training.minutes is None else self.steps
-        return learning_rate_of(training.optimiser, step, steps)
+        return learning_rate_of(training.optimiser, updates, steps)
 
     def _noted(self, state: State) -> State:
         if state.clock is None:
@@ -58,19 +58,20 @@ class Pace:
         return min(at + int(speed * left) // call * call, 2**31 - call)
 
 
-def resumed(before: Training, now: Training, at: int) -> Iterator[str]:
+def resumed(before: Training, now: Training, state: State) -> Iterator[str]:
     """What becomes of the learning rate, where a run is resumed at another length."""
-    changed = (before.steps, before.schedule_length) != (now.steps, now.schedule_length)
-    rates = before.learning_rate(at - 1), now.learning_rate(at), now.learning_rate(now.steps - 1)
+    at, changed = state.updates, (before.steps, before.schedule_length) != (now.steps, now.schedule_length)
+    end = at + now.steps - 1 - int(state.step)
+    rates = before.learning_rate(at - 1), now.learning_rate(at), now.learning_rate(end)
     if now.minutes is None and changed and np.isfinite(rates).all():
         was, comes, last = (f"{rate:.3g}" for rate in rates)
         length = f"training.schedule_steps={now.schedule_length}"
         yield f"the learning rate was {was}, is {comes} and will be {last} at step {now.steps:,}, by {length}"
 
 
-def longer(training: Training, at: int) -> str:
+def longer(training: Training, state: State) -> str:
     """What more time would do to a run that is at its end."""
     if training.minutes is not None:
         return f", {training.minutes:g} minutes; with more training.minutes it would go on"
-    rate = training.learning_rate(at)
+    rate = training.learning_rate(state.updates)
     return f"; more training.steps would go on at the learning rate {rate:.3g}" if np.isfinite(rate) else ""

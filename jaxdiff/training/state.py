@@ -17,7 +17,7 @@ from jaxdiff.base.annotations import accepts
 from jaxdiff.base.checks import require, whole
 from jaxdiff.base.fields import may_change
 from jaxdiff.training.averages import Average, Ema
-from jaxdiff.training.optimisers import Adam, Optimiser, learning_rate_of, transform_of
+from jaxdiff.training.optimisers import Adam, Optimiser, learning_rate_of, transform_of, updates_in
 from jaxdiff.training.placing import Placing
 
 Params = Any
@@ -86,7 +86,7 @@ class Training:
         return self.schedule_steps or self.steps
 
     def learning_rate(self, step: int) -> float:
-        """Of the step from `step` to step + 1, or NaN where the optimiser does not say it."""
+        """Of the update after so many (`State.updates`), or NaN where the optimiser does not say it."""
         return learning_rate_of(self.optimiser, step, self.schedule_length)
 
 
@@ -134,6 +134,11 @@ class State:
         opt_state = training.transform(clock).init(params)
         parts = jnp.zeros((), jnp.int32), params, ema, opt_state, key, Tally.zero()
         return cls(*parts) if clock is None else TimedState(*parts, clock)
+
+    @property
+    def updates(self) -> int:
+        """The steps that were not skipped: optax schedules by these."""
+        return updates_in(self.opt_state, int(self.step))
 
     @property
     def is_finite(self) -> bool:
