@@ -78,6 +78,45 @@ def test_ctrl_c_waits_for_imports():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+STREAMS = """
+import os, sys
+from jaxdiff.cli.command import run
+
+def action():
+    print("\xe4", file=sys.stderr)
+    print("\xe4", open(os.devnull).fileno() > 2)
+    return 0
+
+sys.exit(run("x.py", action, "", ""))
+"""
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "out", "err"),
+    [
+        ("", 0, "\\xe4 True\n", "\\xe4\n"),
+        ("<&- 2>&-", 0, "\\xe4 True\n", ""),
+        (">&-", 0, "", "\\xe4\n"),
+        ("2>&- | true", 0, "", ""),
+        (">/dev/full", 2, "", "\\xe4\nx.py: [Errno 28] No space left on device\n"),
+    ],
+)
+def test_streams_that_are_closed_narrow_or_full(streams, code, out, err):
+    """No file that is opened takes the place of one of them, and no message is lost for a letter."""
+    shell = ["sh", "-c", f'"$0" -u -c "$1" {streams}', sys.executable, STREAMS]
+    own = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, env=own)
+    assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
+
+
+def test_who_has_read_enough_hears_nothing_more():
+    action = "lambda: [print('more', flush=True) for _ in range(10**6)]"
+    script = f"import sys, jaxdiff.cli.command as c; sys.exit(c.run('x.py', {action}, '', ''))"
+    shell = ["bash", "-c", '"$0" -c "$1" | head -1; exit ${PIPESTATUS[0]}', sys.executable, script]
+    done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "more\n", "")
+
+
 def test_xla_is_told_to_be_quiet_before_it_is_imported():
     seen = "lambda: print(os.environ['TF_CPP_MIN_LOG_LEVEL'], 'jax' in sys.modules)"
     script = f"import os, sys, jaxdiff.cli.command as c; c.run('', {seen}, '', '')"

@@ -22,6 +22,7 @@ from jaxdiff.core.process import VE
 from jaxdiff.core.samplers import Sampler
 from jaxdiff.data.examples import Examples, opened
 from jaxdiff.models.config import FORM, read_config
+from jaxdiff.nets import MLP
 
 ROOT = Path(__file__).parent.parent
 
@@ -225,7 +226,11 @@ def test_from_python_too(here):
 
 
 @pytest.mark.parametrize(
-    ("field", "is_"), [("sampler=DDIM", samplers.DDIM()), ("process=VE", VE()), ("sampler=ddpm", samplers.DDPM())]
+    ("field", "is_"),
+    [
+        *(("sampler=DDIM", samplers.DDIM()), ("process=VE", VE()), ("sampler=ddpm", samplers.DDPM())),
+        ("network=mlp(widths=(4,))", MLP((4,))),
+    ],
 )
 def test_beside_ones_own_stand_the_librarys(field, is_, here):
     own = code.load("mine.py")
@@ -250,6 +255,7 @@ def test_a_run_goes_on_after_a_class_was_renamed_only_if_its_old_code_is_named(h
     code_, _, err = called(train.main, "--config", "other.py", "--workdir", "runs/mine", "--code", "shapes.py")
     assert (code_, err.count("\n")) == (2, 1)
     assert "cannot be resumed with another config (system was" in err
+    assert len(err) < 800
 
 
 def test_a_sampler_and_a_grid_of_ones_own_file(here, called, capsys):
@@ -287,6 +293,15 @@ def test_code_that_fails_says_where(here, called, source, says):
     assert (code_, err.count("\n")) == (2, 1)
     assert f"bad.py, {says}" in err
     assert "bad" not in sys.modules
+
+
+@pytest.mark.parametrize("bug", ["jnp.ones(3) + jnp.ones(4)", "x.reshape(7)", "nothing", "jnp.broadcast_to(x, (3, 3))"])
+def test_a_bug_in_ones_own_network_says_where(here, called, bug):
+    own = f"{SHAPES}\n\nclass Buggy(Net):\n    def __call__(self, x, *more):\n        {bug}\n"
+    (here / "buggy.py").write_text(own + CONFIG.replace("from shapes import *", "").replace("Net()", "Buggy()"))
+    code_, _, err = called(train.main, "--config", "buggy.py")
+    assert (code_, err.count("\n")) == (2, 1), err
+    assert err.endswith(f"(buggy.py, line {own.count(chr(10))})\n")
 
 
 def test_a_config_may_be_called_as_a_module_is(here, tmp_path):

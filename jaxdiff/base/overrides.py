@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from types import FunctionType
 from typing import Any
 
+from flax import linen as nn
+
 from jaxdiff.base.annotations import accepts, hints_of, is_object, items_of, options_of
 from jaxdiff.base.calls import choices_of, construct
 from jaxdiff.base.tree import below, check, fit, home, is_config_class, make, parts_of, require_part
@@ -65,13 +67,16 @@ def _parsed(text: str, hint: Any, value: Any, path: str) -> Any:
         raise ValueError(f"{error}{further}") from None
 
 
+_NETWORKS = "jaxdiff.nets"  # what a field of any flax module is for, rather than for flax's own layers
+
+
 def _choices(value: Any, hint: Any) -> dict[str, Any]:
     """What stands beside the present value or its bases, or where the annotation comes from: velocity, DDPM."""
     named = value if isinstance(value, FunctionType) else type(value) if is_object(value) else None
     sources = [each for each in (named, *options_of(hint)) if is_config_class(each) or isinstance(each, FunctionType)]
     if isinstance(named, type):  # of a class of one's own those of jaxdiff
         sources += [base for base in named.__mro__[1:] if base.__module__.startswith("jaxdiff.")]
-    homes = dict.fromkeys(home(each) for each in sources)
+    homes = dict.fromkeys(_NETWORKS if each is nn.Module else home(each) for each in sources)
     return {name: v for each in homes for name, v in choices_of(sys.modules[each]).items()}
 
 

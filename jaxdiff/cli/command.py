@@ -2,13 +2,17 @@
 
 import argparse
 import contextlib
+import io
 import os
 import re
 import signal
 import socket
 import sys
+import sysconfig
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxdiff.base.text import did_you_mean, shown
@@ -56,19 +60,49 @@ def one_line(message: object) -> str:
 def run(name: str, action: Callable[[], int], without_memory: str, stopped: str) -> int:
     """The exit code of an action. $JAXDIFF_TRACEBACK shows where an error comes from."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX is imported: XLA's alarm about slow compiling
+    _open_streams()
     try:
         with _answered(f"{name}: {stopped}"):
             return action()
+    except BrokenPipeError:  # whoever read what is printed has enough of it, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python writes the rest
+        return 141  # as shells say it
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         exhausted = MEMORY in str(error) or isinstance(error, MemoryError)
         if os.environ.get("JAXDIFF_TRACEBACK") or (isinstance(error, RuntimeError) and not exhausted):
             raise
         full = f"there is too little memory: {without_memory}"
-        print(f"{name}: {full if exhausted else one_line(error)}", file=sys.stderr)
+        print(f"{name}: {full if exhausted else f'{one_line(error)}{_place(error)}'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: {stopped}", file=sys.stderr)
         return 130
+
+
+def _open_streams() -> None:
+    """What is closed leads nowhere, or the next file to be opened would be in its place; what is narrow escapes."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is
+
+
+def _place(error: BaseException | None) -> str:
+    """The line of a file of the user's that an error came through, unless it says so itself."""
+    said, frames = str(error), list[traceback.FrameSummary]()
+    while error is not None:
+        frames += traceback.extract_tb(error.__traceback__)
+        error = error.__cause__
+    own = [f"{Path(each.filename).name}, line {each.lineno}" for each in frames if not _is_known(each.filename)]
+    return f" ({own[-1]})" if own and own[-1] not in said else ""
+
+
+def _is_known(file: str) -> bool:
+    """Whether it is of this package, of Python or of a library."""
+    ours, pythons = str(Path(__file__).parents[1]), sysconfig.get_path("stdlib")
+    named = {"site-packages", "dist-packages", "train.py", "sample.py", "evaluate.py"} & set(Path(file).parts)
+    return bool(named) or file.startswith(("<", ours, pythons))
 
 
 @contextlib.contextmanager

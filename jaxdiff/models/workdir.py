@@ -19,9 +19,11 @@ WRITTEN = (  # in the folder of a run, beside config.json
 def prepared(folder: Path, restart: bool = False) -> Iterator[None]:
     """A folder of its own for a run; an old run moves aside if it is to start over."""
     try:
+        str(folder.absolute()).encode()  # as Orbax wants it
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be made ({error.strerror}): give another --workdir") from None
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "its name is not UTF-8"
+        raise ValueError(f"{folder} cannot be made ({why}): give another --workdir") from None
     with contextlib.ExitStack() as held:
         if is_first():
             held.enter_context(files.locked(folder))
