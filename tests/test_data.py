@@ -446,6 +446,11 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert files.cache_folder() == tmp_path / "jaxdiff"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert files.cache_folder() == Path.home() / ".cache" / "jaxdiff"
+    monkeypatch.setattr(Path, "home", lambda: Path("~nobody-at-all").expanduser())  # as of a user who is not known
+    with pytest.raises(ValueError, match="no home folder to keep a cache in: set JAXDIFF_CACHE"):
+        files.cache_folder()
+    monkeypatch.setenv("JAXDIFF_CACHE", str(tmp_path / "cache"))
+    assert files.cache_folder() == tmp_path / "cache"
 
 
 def test_decoded_images_take_any_rows(classes):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from toy import config
 
-from jaxdiff.base import environment, files
+from jaxdiff.base import environment
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.nets import MLP
 from jaxdiff.training import placing
@@ -105,12 +105,12 @@ def test_a_process_knows_its_number(monkeypatch):
         environment.prepare(distributed=True)
 
 
-def test_where_things_are_kept(monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    monkeypatch.delenv("JAXDIFF_CACHE", raising=False)
-    assert files.cache_folder() == Path("/somewhere/jaxdiff")
-    monkeypatch.setenv("JAXDIFF_CACHE", "/elsewhere")
-    assert files.cache_folder() == Path("/elsewhere")
+def test_compiled_programs_that_cannot_be_kept_are_a_line(monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("JAXDIFF_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+    environment._keep_programs()
+    assert re.fullmatch(r"warning: compiled programs are not kept, .*: set JAXDIFF_CACHE .*\n", capsys.readouterr().err)
 
 
 def test_small_leaves_and_odd_ones_stay_whole():

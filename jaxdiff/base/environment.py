@@ -9,6 +9,7 @@ import warnings
 import jax
 
 from jaxdiff.base import accelerators, compiling, files
+from jaxdiff.base.console import warn
 from jaxdiff.base.text import shown
 
 
@@ -20,13 +21,24 @@ def prepare(distributed: bool = False) -> None:
     if os.environ.get("JAX_PLATFORMS") == "cpu" or accelerators.present() is None:
         keep_memory()
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        jax.config.update("jax_compilation_cache_dir", str(files.cache_folder() / "programs"))
+        _keep_programs()
     compiling.announce()
     _quieten()
     if distributed:
         count, number = _number("JAX_NUM_PROCESSES"), _number("JAX_PROCESS_ID")  # JAX itself reads the address only
         jax.distributed.initialize(num_processes=count, process_id=number)
     accelerators.check_used()
+
+
+def _keep_programs() -> None:
+    """In the cache; in one that cannot be written to, those that are there are found still."""
+    folder = files.cache_folder() / "programs"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    warnings.filterwarnings("ignore", "Error .* persistent compilation cache")  # once is enough:
+    try:
+        files.check_place(folder / "program", "set JAXDIFF_CACHE to a folder that can be")
+    except ValueError as error:
+        warn(f"compiled programs are not kept, {error}")
 
 
 def _quieten() -> None:
@@ -36,8 +48,7 @@ def _quieten() -> None:
     usual = sys.unraisablehook
     sys.unraisablehook = lambda what: None if "Event loop is closed" in str(what.exc_value) else usual(what)
     warnings.filterwarnings("ignore", "Image size")  # Pillow's, of images that are left out for it
-    written = warnings.formatwarning
-    warnings.formatwarning = lambda *about, **more: shown(written(*about, **more))
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {' '.join(shown(str(message)).split())}\n"
 
 
 def _number(name: str) -> int | None:

@@ -154,7 +154,7 @@ def hold(file: Path, wait: bool = False) -> TextIO:
     try:
         lock = open(file, "a+", encoding="utf-8", errors="replace", opener=unlinked)  # noqa: SIM115
     except PermissionError:  # another user's, which can be waited for all the same
-        if not wait:
+        if not wait or not file.exists():
             raise
         lock = open(file, encoding="utf-8", errors="replace", opener=unlinked)  # noqa: SIM115
     try:
@@ -207,5 +207,8 @@ def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
 
 def cache_folder() -> Path:
     """Where things are kept that can be made again: $JAXDIFF_CACHE, or jaxdiff in the user's cache folder."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("JAXDIFF_CACHE") or home / "jaxdiff").absolute()
+    own, shared = os.environ.get("JAXDIFF_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(own or Path(shared or Path.home() / ".cache") / "jaxdiff").absolute()
+    except RuntimeError:  # a user whom the system does not know, without $HOME
+        raise ValueError("there is no home folder to keep a cache in: set JAXDIFF_CACHE to a folder") from None

@@ -75,6 +75,7 @@ def run(name: str, action: Callable[[], int], without_memory: str, stopped: str)
         print(f"{name}: {full if exhausted else f'{one_line(error)}{_place(error)}'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends what is left to do without a word
         print(f"{name}: {stopped}", file=sys.stderr)
         return 130
 
