@@ -14,6 +14,7 @@ from toy import config as toy
 import sample
 import train
 from jaxdiff import load
+from jaxdiff.base.overrides import overrides
 from jaxdiff.core import few_steps, grids, predictions, samplers, times
 from jaxdiff.core.c_noise import quarter_log_sigma
 from jaxdiff.core.inputs import UnitVariance
@@ -285,6 +286,13 @@ def test_what_it_can_do(students, kind, options, called, tmp_path):
     code, _, err = called(sample.main, "--workdir", students / kind, "--out", tmp_path / "a.png", *options.split())
     assert code == 0, err
     assert (tmp_path / "a.png").is_file()
+
+
+def test_an_objective_is_named_where_there_was_none():
+    with_one = overrides(toy, ["system.objective=consistency_tuning(stage=3)"])
+    assert with_one.system.objective == few_steps.ConsistencyTuning(stage=3)
+    with pytest.raises(ValueError, match=r"must be one of ConsistencyTuning, .*did you mean \"WarmStart"):
+        overrides(toy, ["system.objective=WarmStrt"])
 
 
 def test_a_model_without_the_teacher_is_refused_from_the_command_line(called, tmp_path):

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from types import FunctionType
-from typing import Any
+from typing import Any, Protocol
 
 from flax import linen as nn
 
@@ -73,11 +73,17 @@ _NETWORKS = "jaxdiff.nets"  # what a field of any flax module is for, rather tha
 def _choices(value: Any, hint: Any) -> dict[str, Any]:
     """What stands beside the present value or its bases, or where the annotation comes from: velocity, DDPM."""
     named = value if isinstance(value, FunctionType) else type(value) if is_object(value) else None
-    sources = [each for each in (named, *options_of(hint)) if is_config_class(each) or isinstance(each, FunctionType)]
+    sources = [each for each in (named, *options_of(hint)) if _has_a_home(each)]
     if isinstance(named, type):  # of a class of one's own those of jaxdiff
         sources += [base for base in named.__mro__[1:] if base.__module__.startswith("jaxdiff.")]
     homes = dict.fromkeys(_NETWORKS if each is nn.Module else home(each) for each in sources)
     return {name: v for each in homes for name, v in choices_of(sys.modules[each]).items()}
+
+
+def _has_a_home(value: Any) -> bool:
+    """Whether what may stand in its place is found beside it: a value's class, a function, or a base of jaxdiff's."""
+    base = isinstance(value, type) and value.__module__.startswith("jaxdiff.") and Protocol not in value.__bases__
+    return base or is_config_class(value) or isinstance(value, FunctionType)
 
 
 _WORDS = {"true": True, "false": False, "none": None, "inf": math.inf, "-inf": -math.inf}
