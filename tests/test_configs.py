@@ -52,7 +52,7 @@ def small(config, folder):
         few = system.objective is not None and system.sampler.only_to_data
         system = replace(system, steps=2 if few else 3)
     training = replace(
-        config.training, placing="jit", steps=2, log_every=1, show_every=2, save_every=2, keep_every=None
+        config.training, placing="jit", minutes=None, steps=2, log_every=1, show_every=2, save_every=2, keep_every=None
     )
     held_out = None if config.held_out is None else data
     return replace(config, system=system, data=data, held_out=held_out, batch_size=8, training=training)

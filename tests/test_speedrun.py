@@ -24,7 +24,10 @@ def seen(frechet, steps):
 
 def test_a_row_is_the_median_of_its_seeds_and_their_range():
     line = speedrun.row(speedrun.TRACKS["mnist"], OPTIONS, [seen(3.0, 900), seen(1.0, 1100), seen(2.0, 1000)])
-    assert "| `mnist` `seed=1` wider | 10 | 2.000 (1.000 to 3.000) at 1,000 | 0.500 (0.500 to 0.500) at 1,000 |" in line
+    assert (
+        "| `mnist_speedrun` `seed=1` wider | 10 | 2.000 (1.000 to 3.000) at 1,000 | 0.500 (0.500 to 0.500) at 1,000 |"
+        in line
+    )
     assert "| 1,000 (900 to 1,100) | 100 (100 to 100) | 2.0 GB |" in line
     assert "3 seeds" in line
     assert line.count(" | ") == len(speedrun.COLUMNS) - 1
