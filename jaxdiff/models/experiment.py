@@ -168,7 +168,7 @@ class Experiment(Run):
                 raise ValueError(f"training.steps_per_call must divide {at}, the step from which {self.folder} resumes")
             self._write_about()
             self.start.keep()
-            pace = Pace(training, state)
+            pace = Pace(self.config.training, state)
             if at >= pace.steps:
                 say(f"{self.folder} is trained to its end, step {at}{longer(self.config.training, state)}")
                 return None
