@@ -60,6 +60,10 @@ def test_frechet_of_equal_and_of_commuting_covariances():
     assert distances.frechet(summary(one), summary(one)).value == pytest.approx(0, abs=1e-4)
 
 
+def at_infinity_of(samples, reference):
+    return distances.frechet_at_infinity(distances.frechet(samples, reference).value, samples, reference)
+
+
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.3), (1.2, 0.0), (0.8, 0.2)])
 def test_the_error_is_how_much_the_distance_varies_and_infinity_is_without_bias(scale, shift):
     mixed, size = RANDOM.randn(8, 8) / 3, 8
@@ -70,7 +74,7 @@ def test_the_error_is_how_much_the_distance_varies_and_infinity_is_without_bias(
     assert np.mean([each.error for each in found]) == pytest.approx(spread, rel=0.35)
     covariance = mixed.T @ mixed
     exact = size * shift**2 + (1 - scale) ** 2 * np.trace(covariance)
-    at_infinity = np.mean([distances.frechet_at_infinity(each, reference) for each in drawn])
+    at_infinity = np.mean([at_infinity_of(each, reference) for each in drawn])
     biased = np.mean([each.value for each in found])
     assert abs(at_infinity - exact) < min(4 * spread / math.sqrt(50), biased - exact)
 
@@ -133,20 +137,39 @@ def test_nearest_is_that_of_all_pairs(count, monkeypatch):
         found, index = neighbours.nearest(queries, rows, k)
         np.testing.assert_allclose(found, np.sort(pairs, 1)[:, :k], rtol=1e-4)
         np.testing.assert_array_equal(index, np.argsort(pairs, 1)[:, :k])
-    radii = RANDOM.uniform(1, 3, 100)
-    np.testing.assert_array_equal(neighbours.within(queries, rows, radii), (pairs <= radii).sum(1))
 
 
 def test_fidelity_of_equal_sets_of_few_modes_and_of_strangers():
-    real = RANDOM.randn(600, 4)
-    alike = neighbours.fidelity(RANDOM.randn(600, 4), real)
+    real = summary(RANDOM.randn(600, 4))
+    alike = neighbours.fidelity(summary(RANDOM.randn(600, 4)), real)
     assert min(alike.precision.value, alike.recall.value, alike.coverage.value) > 0.85
     assert alike.density.value == pytest.approx(1, abs=0.1)
-    narrow = neighbours.fidelity(0.2 * RANDOM.randn(600, 4), real)
+    narrow = neighbours.fidelity(summary(0.2 * RANDOM.randn(600, 4)), real)
     assert narrow.precision.value > 0.95
     assert narrow.recall.value < 0.3
-    away = neighbours.fidelity(RANDOM.randn(600, 4) + 50, real)
+    away = neighbours.fidelity(summary(RANDOM.randn(600, 4) + 50), real)
     assert (away.precision.value, away.recall.value, away.density.value, away.coverage.value) == (0, 0, 0, 0)
+
+
+def test_fidelity_is_that_of_all_pairs(monkeypatch):
+    monkeypatch.setattr(neighbours, "_BLOCK", 90 * 32)
+    samples, real = RANDOM.randn(130, 3), RANDOM.randn(90, 3) + 0.4
+
+    def apart(x, y):
+        return np.sqrt(((x[:, None] - y[None]) ** 2).sum(-1))
+
+    own, theirs = (np.sort(apart(each, each), 1) for each in (samples, real))
+    pairs = apart(samples, real)
+    expected = {
+        "precision": (pairs <= theirs[None, :, 3]).any(1),
+        "recall": (pairs <= own[:, None, 3]).any(0),
+        "density": (pairs <= theirs[None, :, 5]).sum(1) / 5,
+        "coverage": pairs.min(0) <= theirs[:, 5],
+    }
+    found = neighbours.fidelity(summary(samples), summary(real))._asdict()
+    for name, each in expected.items():
+        assert found[name].value == pytest.approx(each.mean(), abs=1e-6), name
+        assert found[name].error == pytest.approx(each.std() / math.sqrt(len(each)), abs=1e-6), name
 
 
 # --- copies ----------------------------------------------------------------------------------------------------------
@@ -484,8 +507,8 @@ def test_sorted_images_are_judged_as_mixed_ones():
 def test_one_feature_and_few_images():
     one, other = summary(RANDOM.randn(60, 1)), summary(RANDOM.randn(60, 1) + 2)
     assert distances.frechet(one, other).value == pytest.approx(4, rel=0.5)
-    assert distances.frechet_at_infinity(one, other) == pytest.approx(4, rel=0.5)
-    assert distances.frechet_at_infinity(summary(RANDOM.randn(60, 20)), summary(RANDOM.randn(60, 20))) is None
+    assert at_infinity_of(one, other) == pytest.approx(4, rel=0.5)
+    assert at_infinity_of(summary(RANDOM.randn(60, 20)), summary(RANDOM.randn(60, 20))) is None
 
 
 def test_features_of_all_devices_are_those_of_one():

@@ -171,9 +171,9 @@ def test_the_score_is_torchmetrics_inception_score(theirs, monkeypatch):
 
 
 def test_precision_and_recall_are_torch_fidelity_s(theirs):
-    (_, x, _), (_, y, _) = summaries(900, 12, shift=0.6)
+    (first, x, _), (second, y, _) = summaries(900, 12, shift=0.6)
     precision, recall = theirs.neighbours.calculate_precision_recall_full(torch.tensor(x), torch.tensor(y))
-    found = neighbours.fidelity(x, y)
+    found = neighbours.fidelity(first, second)
     assert 0.2 < precision < 0.95
     assert found.precision.value == pytest.approx(precision, abs=1e-3)
     assert found.recall.value == pytest.approx(recall, abs=1e-3)

@@ -11,6 +11,7 @@ import numpy as np
 
 import jaxdiff
 from jaxdiff.base import files
+from jaxdiff.base.devices import is_first
 from jaxdiff.evaluation.distances import Estimate, classifier_score, frechet, frechet_at_infinity, kid
 from jaxdiff.evaluation.features import Features
 from jaxdiff.evaluation.neighbours import fidelity
@@ -32,15 +33,16 @@ COLUMNS = {  # of the table: what stands in evaluation.json, the heading, decima
 
 def compared(samples: Summary, reference: Summary, features: Features) -> dict[str, Any]:
     """All distances between two sets, each with its standard error."""
-    numbers: dict[str, Any] = {"frechet": frechet(samples, reference)}
-    at_infinity = frechet_at_infinity(samples, reference)
+    distance = frechet(samples, reference)
+    numbers: dict[str, Any] = {"frechet": distance}
+    at_infinity = frechet_at_infinity(distance.value, samples, reference)
     if at_infinity is not None:
         numbers["frechet_at_infinity"] = Estimate(at_infinity)
     each = kid(samples, reference, scaled=not features.is_inception)
     numbers["kernel"] = Estimate(1000 * each.value, 1000 * each.error)
     if samples.classified:
         numbers["score"] = classifier_score(samples)
-    numbers |= fidelity(samples.rows, reference.rows)._asdict()
+    numbers |= fidelity(samples, reference)._asdict()
     return {name: _plain(estimate) for name, estimate in numbers.items()}
 
 
@@ -83,6 +85,8 @@ class Report:
         return next((result["numbers"] for result in self.results if result["of"] == same), None)
 
     def add(self, of: dict[str, Any], numbers: dict[str, Any]) -> None:
+        if not is_first():
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with files.hold(self.path.with_name(f".{self.path.name}.lock"), wait=True):
             if self.path.exists():  # another process may have added to it

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import eigh  # several times as fast as numpy's
 
 from jaxdiff.evaluation.summary import Summary
 
@@ -23,46 +24,36 @@ def frechet(samples: Summary, reference: Summary) -> Estimate:
     The error is that of the samples alone, by the delta method: bootstrapping would not do, since the distance grows
     with every image that is drawn twice.
     """
-    root = _root(reference.covariance)
-    value = _between(samples.mean, samples.covariance, reference, root)
-    return Estimate(value, _error(samples, reference, root))
+    values, vectors = eigh(reference.root @ samples.covariance @ reference.root)
+    return Estimate(_between(samples, reference, values), _error(samples, reference, values, vectors))
 
 
-def _between(mean: np.ndarray, covariance: np.ndarray, reference: Summary, root: np.ndarray) -> float:
-    crossed = np.linalg.eigvalsh(root @ covariance @ root)  # the eigenvalues of C1 C2
-    trace = np.trace(covariance) + np.trace(reference.covariance)
-    apart = float(((mean - reference.mean) ** 2).sum() + trace - 2 * np.sqrt(np.maximum(crossed, 0)).sum())
-    return max(apart, 0.0)
+def _between(samples: Summary, reference: Summary, values: np.ndarray) -> float:
+    """`values` are the eigenvalues of C1 C2."""
+    trace = np.trace(samples.covariance) + np.trace(reference.covariance)
+    apart = ((samples.mean - reference.mean) ** 2).sum() + trace - 2 * np.sqrt(np.maximum(values, 0)).sum()
+    return max(float(apart), 0.0)
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-
-
-def _error(samples: Summary, reference: Summary, root: np.ndarray) -> float:
+def _error(samples: Summary, reference: Summary, values: np.ndarray, vectors: np.ndarray) -> float:
     """The distance changes by psi(x) / n with each image: 2 (m1 - m2) . z + z' (1 - A) z, where z = x - m1, and A maps
     the samples' Gaussian onto that of the reference."""
-    values, vectors = np.linalg.eigh(root @ samples.covariance @ root)
     safe = np.where(values > 1e-10 * max(values[-1], 1e-300), values, np.inf)
-    onto = root @ (vectors / np.sqrt(safe)) @ vectors.T @ root
-    z = samples.rows - samples.mean
-    psi = 2 * z @ (samples.mean - reference.mean) + ((z - z @ onto) * z).sum(1)
+    onto = reference.root @ (vectors / np.sqrt(safe)) @ vectors.T @ reference.root
+    z = samples.rows - np.float32(samples.mean)
+    psi = 2 * z @ (samples.mean - reference.mean) + ((z - z @ np.float32(onto)) * z).sum(1)
     return float(psi.std(ddof=1) / math.sqrt(samples.count))
 
 
-def frechet_at_infinity(samples: Summary, reference: Summary) -> float | None:
-    """What the distance tends to with more and more samples: its bias is in inverse proportion to their number (Chong &
-    Forsyth 2020), so the kept samples and halves of them give it. None where halves are too few for that."""
-    half = len(samples.rows) // 2
+def frechet_at_infinity(whole: float, samples: Summary, reference: Summary) -> float | None:
+    """What the distance, `whole` by all samples, tends to with more and more of them: its bias is in inverse proportion
+    to their number (Chong & Forsyth 2020), so halves of those kept give it. None where these are too few for that."""
+    half, root = len(samples.rows) // 2, reference.root
     if half < 2 * samples.rows.shape[1]:
         return None
-    root = _root(reference.covariance)
-    whole, *halves = (
-        _between(rows.mean(0), np.atleast_2d(np.cov(rows.T)), reference, root)
-        for rows in map(np.float64, (samples.rows[: 2 * half], samples.rows[:half], samples.rows[half : 2 * half]))
-    )
-    return float(2 * whole - np.mean(halves))
+    halves = [Summary.of(samples.rows[first : first + half]) for first in (0, half)]
+    each = [_between(some, reference, eigh(root @ some.covariance @ root, eigvals_only=True)) for some in halves]
+    return float((samples.count * whole - half * np.mean(each)) / (samples.count - half))
 
 
 def kernel_distance(x: np.ndarray, y: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -11,31 +11,25 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxdiff.evaluation.distances import Estimate
+from jaxdiff.evaluation.summary import Summary
 
 _BLOCK = 2**23  # distances at a time: 34 MB, about what caches hold
 
 
 def nearest(queries: np.ndarray, rows: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """The distances from each query to its k nearest rows, [n, k], and which these are; memory of one block."""
-    found = [_nearest(block, *there, k) for block, there in _blocks(queries, rows)]
+    found = [_nearest(*block, k) for _, block in _blocks(queries, rows)]
     distances, indices = (np.concatenate(part)[: len(queries)] for part in zip(*jax.device_get(found), strict=True))
     return np.sqrt(np.maximum(distances, 0)), indices
 
 
-def within(queries: np.ndarray, rows: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Of how many rows each query lies within the radius."""
-    reach = jnp.asarray(radii)
-    counts = [_within(block, *there, reach) for block, there in _blocks(queries, rows)]
-    return np.concatenate(jax.device_get(counts))[: len(queries)]
-
-
-def _blocks(queries: np.ndarray, rows: np.ndarray) -> Iterator[tuple[Array, tuple[Array, Array]]]:
-    """Queries, all blocks of one size, and the rows with their squares."""
+def _blocks(queries: np.ndarray, rows: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[Array, Array, Array]]]:
+    """The numbers of some queries, all blocks of one size; these queries, and the rows with their squares."""
     there, size = jnp.asarray(rows, jnp.float32), max(min(_BLOCK // len(rows), len(queries)), 1)
     squares = jnp.sum(there**2, 1)
     for first in range(0, len(queries), size):
-        block = queries[np.resize(np.arange(first, min(first + size, len(queries))), size)]
-        yield jnp.asarray(block, jnp.float32), (there, squares)
+        numbers = np.resize(np.arange(first, min(first + size, len(queries))), size)
+        yield numbers, (jnp.asarray(queries[numbers], jnp.float32), there, squares)
 
 
 def _squared(queries: Array, rows: Array, squares: Array) -> Array:
@@ -53,11 +47,6 @@ def _nearest(queries: Array, rows: Array, squares: Array, k: int) -> tuple[Array
     return -negative, index
 
 
-@jax.jit
-def _within(queries: Array, rows: Array, squares: Array, radii: Array) -> Array:
-    return jnp.sum(_squared(queries, rows, squares) <= radii[None] ** 2, 1)
-
-
 class Fidelity(NamedTuple):
     """Shares of images, by balls about each image that reach to its k-th neighbour of the same set."""
 
@@ -67,15 +56,37 @@ class Fidelity(NamedTuple):
     coverage: Estimate  # balls of the reference that have a sample in them, k = 5
 
 
-def fidelity(samples: np.ndarray, reference: np.ndarray) -> Fidelity:
-    own, theirs = (nearest(rows, rows, 6)[0] for rows in (samples, reference))  # each is its own nearest
-    density = within(samples, reference, theirs[:, 5]) / 5
+def fidelity(samples: Summary, reference: Summary) -> Fidelity:
+    own, theirs = _reach(samples), _reach(reference)
+    found = [
+        _crossed(*block, own[numbers, 3], theirs[:, 3], theirs[:, 5])
+        for numbers, block in _blocks(samples.rows, reference.rows)
+    ]
+    within, balls, recalled, least = (np.stack(part) for part in zip(*jax.device_get(found), strict=True))
+    count = len(samples.rows)
     return Fidelity(
-        _share(within(samples, reference, theirs[:, 3]) > 0),
-        _share(within(reference, samples, own[:, 3]) > 0),
-        _share(density),
-        _share(nearest(reference, samples)[0][:, 0] <= theirs[:, 5]),
+        _share(within.ravel()[:count]),
+        _share(np.asarray(recalled.any(0))),
+        _share(balls.ravel()[:count] / 5),
+        _share(np.sqrt(np.maximum(least.min(0), 0)) <= theirs[:, 5]),
     )
+
+
+@lru_cache(maxsize=2)  # of real images they are wanted for each set of samples
+def _reach(images: Summary) -> np.ndarray:
+    """How far the nearest of the same set are, [n, 6]; each is its own nearest."""
+    return nearest(images.rows, images.rows, 6)[0]
+
+
+@jax.jit
+def _crossed(
+    queries: Array, rows: Array, squares: Array, own: Array, near: Array, far: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Whether each query is in the ball of a row, in how many larger ones; and whether a row is in the ball of one of
+    the queries, and how near, squared, these come to it."""
+    found = _squared(queries, rows, squares)
+    inside, balls = found <= near[None] ** 2, found <= far[None] ** 2
+    return jnp.any(inside, 1), jnp.sum(balls, 1), jnp.any(found <= own[:, None] ** 2, 0), jnp.min(found, 0)
 
 
 def _share(each: np.ndarray) -> Estimate:

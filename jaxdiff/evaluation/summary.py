@@ -1,10 +1,12 @@
 """What is kept of a set of images: sums over all of them, and the features of some."""
 
 import io
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.linalg import eigh
 
 from jaxdiff.base import files
 
@@ -21,6 +23,13 @@ class Summary:
         self.count, self.done = count, 0
         self._arrays: dict[str, np.ndarray] = {}
         self._waiting: list[np.ndarray] = []  # rows that are not in the sums yet
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> "Summary":
+        made = cls(len(rows))
+        made.add(rows, None)
+        made.close()
+        return made
 
     def add(self, rows: np.ndarray, logits: np.ndarray | None) -> None:
         if not self.done:
@@ -79,6 +88,12 @@ class Summary:
     def covariance(self) -> np.ndarray:
         centred = self.products - self.count * np.outer(self.mean, self.mean)
         return centred / (self.count - 1)
+
+    @cached_property
+    def root(self) -> np.ndarray:
+        """Of the covariance. It takes seconds, and of real images it is wanted for each set of samples."""
+        values, vectors = eigh(self.covariance)
+        return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
 
     # --- a file ---------------------------------------------------------------------------------------------------
 
