@@ -20,12 +20,15 @@ from jaxdiff.core.c_noise import quarter_log_sigma
 from jaxdiff.core.inputs import UnitVariance
 from jaxdiff.core.process import Flow, LinearVE
 from jaxdiff.models import Diffusion, Labels
+from jaxdiff.models import experiment as experiments
 from jaxdiff.models.editing import inpaint, vary
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.nets import MLP, DiT, GaussianFourier, SmallUNet, UNet, machine
 from jaxdiff.nets.machine import Kind
 from jaxdiff.training import Adam, Ema
 from jaxdiff.training.logbook import read_metrics
+from jaxdiff.training.placing import Trainer
+from jaxdiff.training.state import bytes_of
 
 EDM = {
     "process": LinearVE(),
@@ -52,6 +55,7 @@ OBJECTIVES = {
     "walks": WALKS,
     "warm": few_steps.WarmStart(WALKS, 3, few_steps.ConsistencyTuning(stage=3)),
 }
+SMALL = 3000  # bytes
 SCALES = {"tuned": None, "guided": 2.0, "walks": (1.0, 3.0), "warm": (1.0, 3.0)}
 
 
@@ -134,6 +138,26 @@ def test_walks_are_made_once_and_are_those_of_the_teacher(teacher, tmp_path):
     path.write_bytes(path.read_bytes()[:-200])  # damaged: made anew
     mended = Experiment(student(teacher, "walks"), tmp_path / "run").start.walks(experiment.examples, experiment.shape)
     np.testing.assert_array_equal(mended.trained.end, again.trained.end)
+
+
+def test_the_teacher_and_its_walks_are_counted_in_memory_and_on_the_disk(teacher, tmp_path, monkeypatch):
+    held, run = [], Experiment(student(teacher, "walks", placing="jit"), tmp_path / "run")
+    monkeypatch.setattr(experiments, "Trainer", lambda how, held_now, *rest: held.append(held_now) or Trainer("jit"))
+    needs = run.compiled().memory_analysis().argument_size_in_bytes
+    model, walks = load(teacher), run.start.walk_shapes(run.examples, run.shape)
+    assert held == [bytes_of((run.state_shapes, model.params, walks))]
+    assert needs == pytest.approx(held[0], abs=SMALL)  # and a batch
+    wanted = run.start.to_write(run.examples, run.shape)
+    monkeypatch.setattr(
+        "jaxdiff.base.files.free_bytes", lambda folder: 2**24 + 4 * bytes_of(run.state_shapes) + wanted - 1
+    )
+    with pytest.raises(ValueError, match="of space left, the run needs"):
+        run.check()
+    monkeypatch.undo()
+    run.train()
+    kept = [*(tmp_path / "run" / "teacher").rglob("*"), tmp_path / "run" / "trajectories.npz"]
+    assert wanted == pytest.approx(sum(path.stat().st_size for path in kept if path.is_file()), abs=SMALL)  # headers
+    assert run.start.to_write(run.examples, run.shape) == 0
 
 
 def meanflow(**fields):

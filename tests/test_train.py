@@ -528,16 +528,16 @@ def test_folders_that_cannot_be(command, tmp_path):
 
 def test_no_space(command, monkeypatch, tmp_path):
     monkeypatch.setattr("jaxdiff.base.files.free_bytes", lambda folder: 10**6)
-    refused(command(*TOY, "--workdir", tmp_path / "new"), "has 1 MB of space left, checkpoints need 19.9 MB")
+    refused(command(*TOY, "--workdir", tmp_path / "new"), "has 1 MB of space left, the run needs 19.9 MB")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_kept_already_is_not_needed_again(run, monkeypatch):
     for free, legal in ((2**24 + 10**6, True), (2**24, False)):  # a state takes 0.8 MB, a new run keeps 4 of them
         monkeypatch.setattr("jaxdiff.base.files.free_bytes", lambda folder, free=free: free)
-        with contextlib.nullcontext() if legal else pytest.raises(ValueError, match="of space left, checkpoints need"):
+        with contextlib.nullcontext() if legal else pytest.raises(ValueError, match="of space left, the run needs"):
             Experiment(toy(), run)._check_space()
-        with pytest.raises(ValueError, match="of space left, checkpoints need"):
+        with pytest.raises(ValueError, match="of space left, the run needs"):
             Experiment(toy(), run.with_name("new"))._check_space()
 
 

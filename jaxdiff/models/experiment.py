@@ -72,7 +72,8 @@ class Experiment(Run):
     @cached_property
     def trainer(self) -> Trainer:
         there = () if self.elsewhere is None else (self.elsewhere.devices, self.elsewhere.memory)
-        trainer = Trainer(self.config.training.placing, bytes_of(self.state_shapes), *there)
+        given = bytes_of(self.state_shapes) + bytes_of(self._constants_like)
+        trainer = Trainer(self.config.training.placing, given, *there)
         trainer.check_batch(self.config.batch_size, self.config.training.accumulate)
         return trainer
 
@@ -132,13 +133,9 @@ class Experiment(Run):
     @property
     def _constants_like(self) -> tuple[Constants, Any]:
         """The same without the values of what is yet to be made."""
-        return self._others(self.start.walk_shapes(self.examples, self.shape)), self._data_shapes()
-
-    def _data_shapes(self) -> Any:
-        if not self.resident:
-            return None
-        count = len(self.examples)
-        return {name: row.update(shape=(count, row.size)) for name, row in self.example_shapes.items()}
+        others, count = self._others(self.start.walk_shapes(self.examples, self.shape)), len(self.examples)
+        flat = {name: row.update(shape=(count, row.size)) for name, row in self.example_shapes.items()}
+        return others, flat if self.resident else None
 
     @property
     def _objective(self) -> Objective:
@@ -355,11 +352,10 @@ class Experiment(Run):
     def _check_space(self) -> None:
         there = sum(path.name.isdecimal() for path in (self.folder / "checkpoints").glob("*"))
         more = max(self.config.training.keep + 1 - there, 1)  # one more while it is written
-        need, free = more * bytes_of(self.state_shapes) + 2**24, files.free_bytes(self.folder)
+        need = more * bytes_of(self.state_shapes) + self.start.to_write(self.examples, self.shape) + 2**24
+        free = files.free_bytes(self.folder)
         if free < need:
-            raise ValueError(
-                f"{self.folder} has {amount(free, 'B')} of space left, checkpoints need {amount(need, 'B')}"
-            )
+            raise ValueError(f"{self.folder} has {amount(free, 'B')} of space left, the run needs {amount(need, 'B')}")
 
     # --- what is written ----------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from jaxdiff.models.loading import load, load_diffusers
 from jaxdiff.models.model import Model
 from jaxdiff.models.walks import Teacher, Walks
 from jaxdiff.training.checkpoint import Checkpoints, fingerprint
+from jaxdiff.training.state import bytes_of
 
 
 class Start:
@@ -51,11 +52,21 @@ class Start:
         if source is not None and not own.is_dir() and is_first():
             with files.beside(own) as new:
                 try:
-                    _copy(Path(source), new)
+                    for name in _parts(Path(source)):
+                        _copy(Path(source) / name, new / name)
                 except OSError as error:
                     why = error.strerror or "something in it is gone"
                     raise ValueError(f"start={source} cannot be copied to {own} ({why}): try again") from None
                 os.replace(new, own)
+
+    def to_write(self, examples: Examples, shape: tuple[int, ...]) -> int:
+        """Bytes of its copy and of its walks, of what is not in the folder yet."""
+        source, copied = Path(self._config.start or ""), (self._folder / "teacher").is_dir()
+        parts = [] if copied or self._config.start is None else [source / name for name in _parts(source)]
+        found = [path for part in parts for path in (part, *part.rglob("*")) if path.is_file()]
+        walked = (self._folder / "trajectories.npz").exists()
+        made = None if walked else self.walk_shapes(examples, shape, walks.HELD_OUT)
+        return sum(path.stat().st_size for path in found) + bytes_of(made)
 
     # --- walks of it --------------------------------------------------------------------------------------------------
 
@@ -66,9 +77,9 @@ class Start:
             self._walks = walks.walked(*self._pair, examples, shape, self._config.seed, path)
         return self._walks or Walks()
 
-    def walk_shapes(self, examples: Examples, shape: tuple[int, ...]) -> Any:
-        """Of those that are trained on."""
-        return None if self._pair is None else walks.shapes(*self._pair, examples, shape)
+    def walk_shapes(self, examples: Examples, shape: tuple[int, ...], more: int = 0) -> Any:
+        """Of those that are trained on, and so many more."""
+        return None if self._pair is None else walks.shapes(*self._pair, examples, shape, more)
 
     @property
     def _pair(self) -> tuple[Teacher, Diffusion] | None:
@@ -110,18 +121,21 @@ def _opened(folder: Path, code: Sequence[ModuleType]) -> Model:
     return replace(model, params=jax.device_get(model.params))  # not on a device: it may be wanted on all of them
 
 
-def _copy(source: Path, new: Path) -> None:
+def _parts(source: Path) -> list[str]:
     """What reading it takes: of a run only its newest checkpoint."""
     if not (source / "checkpoints").is_dir():
-        shutil.copytree(source, new)
-        return
+        return [""]
     with contextlib.closing(Checkpoints(source / "checkpoints")) as checkpoints:
-        newest = str(checkpoints.known(None))
-    shutil.copytree(source / "checkpoints" / newest, new / "checkpoints" / newest)
-    for name in ("config.json", "data.json"):
-        shutil.copy2(source / name, new)
-    if (source / "codec").is_dir():
-        shutil.copytree(source / "codec", new / "codec")
+        newest = f"checkpoints/{checkpoints.known(None)}"
+    return [newest, "config.json", "data.json", *(["codec"] if (source / "codec").is_dir() else [])]
+
+
+def _copy(source: Path, new: Path) -> None:
+    """A file or a folder."""
+    if source.is_dir():
+        shutil.copytree(source, new)
+    else:
+        shutil.copy2(source, new)
 
 
 def _check_condition(model: Model, system: Diffusion, classes: tuple[str, ...]) -> None:

@@ -30,18 +30,18 @@ class Trainer:
     "jit" uses one device. "pmap" gives each device of this process a copy of the state and a share of the batch.
     "sharded" divides all that is large of the state as well, parameters, gradients, averages and what the optimiser
     keeps, and works over several processes.
-    "auto" is the first of the three that the machine allows and the state fits.
+    "auto" is the first of the three that the machine allows and what is `held` fits: bytes of the state and constants.
     """
 
     def __init__(
-        self, placing: Placing = "auto", state_bytes: int = 0, elsewhere: Sequence[Any] = (), memory: float = math.inf
+        self, placing: Placing = "auto", held: int = 0, elsewhere: Sequence[Any] = (), memory: float = math.inf
     ):
         if placing not in get_args(Placing):
             raise ValueError(f"placing must be one of {', '.join(get_args(Placing))}, got {placing!r}")
         if jax.process_count() > 1 and placing in ("jit", "pmap"):
             raise ValueError(f'several processes train with placing "sharded" or "auto", got {placing!r}')
         if placing == "auto":
-            placing = _chosen(state_bytes, len(elsewhere), memory) if elsewhere else _chosen_here(state_bytes)
+            placing = _chosen(held, len(elsewhere), memory) if elsewhere else _chosen_here(held)
         self.placing, self._divides = placing, placing == "sharded"
         if elsewhere and placing == "pmap":  # which compiles only for what is here: the same by other means
             self.placing = "sharded"
@@ -101,7 +101,9 @@ class Trainer:
             )
         if self.placing == "sharded":
             gradient = self._sharded(gradient, view, state)
-        return jax.jit(_steps(view, gradient, update), donate_argnums=0, out_shardings=self.shardings(state))
+        run, there = _steps(view, gradient, update), self.shardings(state)
+        # constants that no step uses take memory too, and a dry run asks the compiler for all of it
+        return jax.jit(run, donate_argnums=0, out_shardings=there, keep_unused=True)
 
     def _sharded(self, gradient: Gradient, view: View, state: Any) -> Gradient:
         """Of parameters that are divided: each device has the mean gradient of its share of them."""
@@ -149,17 +151,17 @@ def _steps(view: View, gradient: Gradient, update: Update) -> Callable[[Any, Any
     return run
 
 
-def _chosen_here(state_bytes: int) -> Placing:
+def _chosen_here(held: int) -> Placing:
     if jax.process_count() > 1:
         return "sharded"
     memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf)
-    return _chosen(state_bytes, jax.local_device_count(), memory)
+    return _chosen(held, jax.local_device_count(), memory)
 
 
-def _chosen(state_bytes: int, devices: int, memory: float) -> Placing:
+def _chosen(held: int, devices: int, memory: float) -> Placing:
     if devices == 1:
         return "jit"
-    return "sharded" if 2 * state_bytes > memory else "pmap"  # half is for what a step computes
+    return "sharded" if 2 * held > memory else "pmap"  # half is for what a step computes
 
 
 def _split(leaf: Any, count: int) -> PartitionSpec:
