@@ -77,7 +77,7 @@ def steps(compiled):
     @lru_cache
     def of(**training):
         experiment, step, state = begun(**training)
-        batches, stride, sums = experiment.batches(), experiment.config.training.steps_per_call, []
+        batches, stride, sums = experiment.batches(), experiment.steps_per_call, []
         for start in range(0, 20, stride):
             batch = jax.tree.map(lambda *rows: np.stack(rows), *(batches[start + i] for i in range(stride)))
             state = step(state, (Constants(), None), experiment.trainer.put(batch))
@@ -119,6 +119,16 @@ def test_several_steps_a_call_are_the_same_bit_for_bit(steps, alone):
     for name in ("params", "ema", "opt_state"):
         ours, theirs = jax.device_get((getattr(state, name), getattr(alone.state, name)))
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_as_many_steps_a_call_as_divide_all_intervals():
+    training = Training(steps=1000, log_every=50, show_every=200, save_every=100)
+    assert [training.in_one_call(quick, 0) for quick in (True, False)] == [10, 1]
+    assert [training.in_one_call(True, at) for at in (100, 105, 106, 107)] == [10, 5, 2, 1]
+    assert replace(training, steps=900, log_every=4, save_every=500).in_one_call(True, 0) == 4
+    assert replace(training, steps_per_call=25).in_one_call(False, 0) == 25
+    with pytest.raises(ValueError, match="steps_per_call must be a whole number"):
+        Training(steps_per_call="many")
 
 
 @EACH_WAY
@@ -325,9 +335,9 @@ class Book:
         self.saved.append(step)
 
 
-def looped(training, values, objective=squared, placing="jit"):
+def looped(training, values, objective=squared, placing="jit", per_call=1):
     step, state, trainer = one_number(objective, training, placing)
-    book, batches, pace = Book(), map(batch_of, values), Pace(training, state)
+    book, batches, pace = Book(), map(batch_of, values), Pace(training, state, per_call)
     show = lambda state: np.zeros((2, 2, 3), np.uint8)  # noqa: E731
     book.state, _ = train(
         pace.start(state),
@@ -439,7 +449,7 @@ def test_nothing_is_asked_of_the_device_between_rows():
     state, book = Watched(), Book()
     training = replace(TRAINING, steps=20, log_every=5, show_every=20, save_every=20)
     rest = {"checkpoints": book, "logbook": book, "show": lambda state: None, "evaluate": lambda at, state: {}}
-    pace = Pace(training, state)
+    pace = Pace(training, state, 1)
     train(state, step, [{}] * 20, pace, **rest, batch_size=BATCH, batches_an_epoch=4.0)
     assert state.seen == {0, 5, 10, 15, 20}
 
@@ -477,7 +487,7 @@ def test_a_run_by_the_clock_fits_its_schedule_to_the_speed_seen(monkeypatch, pla
     values, batch = timed(monkeypatch, [3.0 * per_call]), batch_of(0.0)
     stacked = jax.tree.map(lambda leaf: np.repeat(leaf, per_call, 0), batch)
     monkeypatch.setitem(globals(), "batch_of", lambda value: stacked)
-    book = looped(training, values, placing=placing)
+    book = looped(training, values, placing=placing, per_call=per_call)
     assert (book.ends, [row["step"] for row in book.rows]) == (40, list(range(4, 41, 4)))
     assert (book.pictures, book.saved) == ([40], [20, 40])
     assert float(book.state.clock.seconds) == pytest.approx(120.0)
@@ -505,8 +515,8 @@ def test_checkpoints_of_runs_by_their_steps_know_no_clock():
 def test_a_run_by_the_clock_counts_the_time_before_a_stop(monkeypatch):
     training = replace(TRAINING, minutes=1.0, log_every=2)
     book = looped(training, timed(monkeypatch, [3.0]))
-    assert Pace(training, book.state).steps == int(book.state.step) == 20
-    assert Pace(replace(training, minutes=1.5), book.state).steps == 30
+    assert Pace(training, book.state, 1).steps == int(book.state.step) == 20
+    assert Pace(replace(training, minutes=1.5), book.state, 1).steps == 30
 
 
 def test_an_optimiser_that_must_know_its_steps_cannot_go_by_the_clock():

@@ -46,7 +46,7 @@ def _elsewhere(experiment: Experiment, where: Target, flops: float) -> Iterator[
     config = experiment.config
     with compiled_for(where.kind):
         compiled, dtype = experiment.compiled(), dtype_of(config.system)
-    moved = bytes_moved(compiled) / config.training.steps_per_call * len(where.devices)
+    moved = bytes_moved(compiled) / experiment.steps_per_call * len(where.devices)
     bound = Bound(where, config.batch_size, flops, moved, dtype)
     yield str(bound)
     yield f"at best     {speed(bound.rate)}, {_whole(config.training, bound.rate / config.batch_size)}"

@@ -54,6 +54,7 @@ class Experiment(Run):
         super().__init__(config, folder, code)
         self.accept_data = accept_data
         self.elsewhere: Target | None = None  # another machine to compile for, instead of this one
+        self._at = 0  # the step at which it begins or resumes
 
     @cached_property
     def codec(self) -> Any:
@@ -95,7 +96,7 @@ class Experiment(Run):
     def lowered(self) -> jax.stages.Lowered:
         """That step traced for the batches of this run and the devices of the trainer."""
         rows = {"index": jax.ShapeDtypeStruct((), jnp.uint32), **self._row_shapes()}
-        batch = self.trainer.shapes(rows, self.config.training.steps_per_call, self.config.batch_size)
+        batch = self.trainer.shapes(rows, self.steps_per_call, self.config.batch_size)
         return self.step().lower(self._like(), self.trainer.devices.described(self._constants_like, EVERYWHERE), batch)
 
     def compiled(self) -> jax.stages.Compiled:
@@ -113,6 +114,12 @@ class Experiment(Run):
         wanted, size = self.config.data_on_device, len(self.examples) * bytes_of(self.example_shapes)
         kind = machine.kind() if self.elsewhere is None else self.elsewhere.kind
         return size <= RESIDENT and kind.platform in ("gpu", "tpu") if wanted is None else wanted
+
+    @property
+    def steps_per_call(self) -> int:
+        """Several where all they need lies on an accelerator, which would wait for Python between them."""
+        there = self.resident and self.trainer.devices.devices[0].platform != "cpu"
+        return self.config.training.in_one_call(there, self._at)
 
     def _row_shapes(self) -> dict[str, Any]:
         return {"row": jax.ShapeDtypeStruct((), jnp.int32)} if self.resident else self.example_shapes
@@ -159,13 +166,13 @@ class Experiment(Run):
             checkpoints = Checkpoints(self.folder / "checkpoints", training.keep, training.keep_every)
             closing.callback(checkpoints.close)
             state = self._begin(checkpoints)
-            at = int(state.step)
+            at = self._at = int(state.step)
             before = self._keep_schedule(at)
-            if at % training.steps_per_call:
+            if at % self.steps_per_call:
                 raise ValueError(f"training.steps_per_call must divide {at}, the step from which {self.folder} resumes")
             self._write_about()
             self.start.keep()
-            pace = Pace(self.config.training, state)
+            pace = Pace(self.config.training, state, self.steps_per_call)
             if at >= pace.steps:
                 say(f"{self.folder} is trained to its end, step {at}{longer(self.config.training, state)}")
                 return None
@@ -200,8 +207,8 @@ class Experiment(Run):
     ) -> str | None:
         training, batches = self.config.training, self.batches()
         last = training.steps if state.clock is None else 2**31
-        ahead = batches.ahead(int(state.step), last, training.steps_per_call)
-        if training.steps_per_call == 1:
+        ahead = batches.ahead(self._at, last, pace.per_call)
+        if pace.per_call == 1:
             ahead = (jax.tree.map(lambda leaf: leaf[None], batch) for batch in ahead)
         step, constants = self.compiled(), self._constants
         if logbook is not None:

@@ -61,14 +61,14 @@ def train(
     with StopAsked() as stop:
         for batch in batches:
             state = step(state, batch)
-            at += pace.training.steps_per_call
+            at += pace.per_call
             due = _due(pace, at)
             asked = (any(due) or jax.process_count() == 1) and agreed(stop.by is not None)  # where processes meet
             if any(due) or asked:
                 jax.block_until_ready(state.step)
                 state = pace.fit(at, state)
                 due = _due(pace, at)
-            clock.stop(pace.training.steps_per_call)
+            clock.stop(pace.per_call)
             if logbook is not None:
                 logbook.advance(at, pace.steps)
             if due.log:

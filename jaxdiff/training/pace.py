@@ -15,8 +15,8 @@ from jaxdiff.training.state import Clock, State, Training
 class Pace:
     """`steps` is where the run ends, as far as is known. Time counts from here on, compiling included."""
 
-    def __init__(self, training: Training, state: State):
-        self.training, self._begin = training, time.perf_counter()
+    def __init__(self, training: Training, state: State, per_call: int):
+        self.training, self.per_call, self._begin = training, per_call, time.perf_counter()
         self._at, self._since = int(state.step), self._begin
         self._before = 0.0 if state.clock is None else float(state.clock.seconds)
         known = self._before > 0  # a speed, from before
@@ -54,7 +54,7 @@ class Pace:
 
     def _fitting(self, at: int, speed: float) -> int:
         """The steps at the end, at so many a second: in whole calls, at most as many as JAX counts."""
-        left, call = max(60 * (self.training.minutes or 0.0) - self._seconds, 0.0), self.training.steps_per_call
+        left, call = max(60 * (self.training.minutes or 0.0) - self._seconds, 0.0), self.per_call
         return min(at + int(speed * left) // call * call, 2**31 - call)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from jaxdiff.training.placing import Placing
 
 Params = Any
 HELD_OUT = "held_out_loss"  # a column of metrics.csv
+TOGETHER = 10  # steps in one call at most, unless more are asked for: Ctrl-C waits for them
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Training:
     optimiser: Optimiser | Callable[[int], optax.GradientTransformation] = Adam()
     averages: tuple[Average, ...] = (Ema(),)  # the first is shown
     accumulate: int = 1  # parts of a batch, one after the other, where it is too large for the memory
-    steps_per_call: int = may_change(1)  # steps in one compiled call
+    steps_per_call: int | Literal["auto"] = may_change("auto")  # steps in one compiled call
     placing: Placing = may_change("auto")
     log_every: int = may_change(50)
     show_every: int = may_change(1000)
@@ -49,7 +50,8 @@ class Training:
     wandb: str | None = may_change(None)  # the project, if Weights & Biases is wanted
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "steps_per_call", "log_every", "show_every", "save_every", "keep"):
+        call = 1 if self.steps_per_call == "auto" else whole("steps_per_call", self.steps_per_call, 1, 2**31)
+        for name in ("steps", "accumulate", "log_every", "show_every", "save_every", "keep"):
             whole(name, getattr(self, name), 1, 2**31)  # as JAX counts
         clock = "a finite number of minutes > 0, without schedule_steps, or None"
         legal = self.minutes is None or (0 < self.minutes < math.inf and self.schedule_steps is None)
@@ -61,7 +63,7 @@ class Training:
         require(self.patience > 0, "patience > 0", self.patience)
         require(0 < len(self.averages) <= 100, "from one average, such as Ema(), to a hundred", self.averages)
         for name in ("steps", "log_every", "show_every", "save_every"):
-            interval, call = getattr(self, name), self.steps_per_call
+            interval = getattr(self, name)
             require(interval % call == 0, f"{name} that steps_per_call={call} divides", interval)
         evaluates = self.evaluate_every is None or self.evaluate_every % self.log_every == 0
         require(evaluates, f"evaluate_every that log_every={self.log_every} divides", self.evaluate_every)
@@ -84,6 +86,13 @@ class Training:
     @property
     def schedule_length(self) -> int:
         return self.schedule_steps or self.steps
+
+    def in_one_call(self, quick: bool, at: int) -> int:
+        """Steps in one compiled call from step `at` on; chosen so that nothing comes at another step for it."""
+        if self.steps_per_call != "auto":
+            return self.steps_per_call
+        common = math.gcd(at, self.steps, self.log_every, self.show_every, self.save_every)
+        return max(number for number in range(1, TOGETHER + 1) if common % number == 0) if quick else 1
 
     def learning_rate(self, step: int) -> float:
         """Of the update after so many (`State.updates`), or NaN where the optimiser does not say it."""
