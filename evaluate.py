@@ -12,7 +12,7 @@ def evaluated(options: argparse.Namespace) -> int:
     with undisturbed():
         from jaxdiff.base import environment  # here, so that --help is quick
 
-        environment.prepare()
+        environment.prepare(options.distributed)
         from jaxdiff.cli.evaluate import evaluate
 
     return evaluate(options)

@@ -12,7 +12,7 @@ def drawn(options: argparse.Namespace) -> int:
     with undisturbed():
         from jaxdiff.base import environment  # here, so that --help is quick
 
-        environment.prepare()
+        environment.prepare(options.distributed)
         from jaxdiff.cli.sample import draw
 
     return draw(options)

@@ -13,7 +13,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from jaxdiff.cli.command import TARGET, Parser, run, undisturbed
+from jaxdiff.cli.command import DISTRIBUTED, TARGET, Parser, run, undisturbed
 
 EPILOG = """
 In the folder of the run: config.json, metrics.csv, loss.png, samples/, checkpoints/, and events/ for TensorBoard.
@@ -39,7 +39,7 @@ def parsed() -> argparse.Namespace:
         help="show the whole config and what a step costs, and whether it fits this machine",
     )
     parser.add_argument("--target", metavar="MACHINE", help="with --dry_run: " + TARGET)
-    parser.add_argument("--distributed", action="store_true", help="this process is one of several that train together")
+    parser.add_argument("--distributed", action="store_true", help=DISTRIBUTED)
     parser.add_argument("overrides", nargs="*", metavar="field.subfield=value", help="set a field of the config")
     found = parser.parse_intermixed_args()
     if found.target is not None and not found.dry_run:

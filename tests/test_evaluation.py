@@ -24,6 +24,7 @@ from jaxdiff.evaluation.features import Features
 from jaxdiff.evaluation.summary import KEPT, Summary
 from jaxdiff.models import Classification
 from jaxdiff.models.experiment import Experiment
+from jaxdiff.models.model import Model
 from jaxdiff.models.real import Shuffled
 from jaxdiff.nets import EncoderUNet
 from jaxdiff.training import Training
@@ -285,7 +286,7 @@ def command(runs, tmp_path, monkeypatch, called):
             (tmp_path / "runs" / name / path.name).symlink_to(path)
     (tmp_path / "mine.py").write_text(OWN)
     monkeypatch.setenv("JAXDIFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(environment, "prepare", lambda: None)
+    monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
     return partial(called, evaluate.main)
 
 
@@ -391,6 +392,29 @@ def test_likelihood(command):
     assert command("--workdir", "runs/labelled", "--likelihood", "--num", 20)[1] == out
 
 
+def test_likelihoods_of_smaller_batches_where_memory_runs_out(command, monkeypatch):
+    call = ("--workdir", "runs/labelled", "--likelihood", "--num", 20)
+    whole, sizes = Model.log_likelihoods, []
+
+    def small(self, *arguments, batch_size, **kwargs):
+        sizes.append(batch_size)
+        for number, each in enumerate(whole(self, *arguments, batch_size=batch_size, **kwargs)):
+            if batch_size > 8 or (batch_size > 4 and number == 1):
+                raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+            yield each
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Model, "log_likelihoods", small)
+        code, _, err = command(*call)
+    assert (code, sizes) == (0, 2 * [32, 16, 8, 4])
+    assert "too little memory: going on with 4 images at a time" in err
+    seen = [result["numbers"]["bits per dimension"]["value"] for result in results()]
+    Path("runs/labelled/evaluation.json").unlink()
+    assert command(*call)[0] == 0
+    again = [result["numbers"]["bits per dimension"]["value"] for result in results()]
+    np.testing.assert_allclose(seen, again, rtol=1e-4)
+
+
 def test_nearest(command):
     code, out, err = command("--workdir", "runs/labelled", "--nearest", "--num", 30)
     assert code == 0, err
@@ -423,6 +447,59 @@ def test_drawing_resumes(command, monkeypatch):
     assert (code, "stopped at 16 of 60 images; the same command resumes" in err) == (130, True)
     code, _, err = command(*SMALL, "--batch_size", 8)
     assert (code, "16 of them are there already" in err) == (0, True)
+
+
+def test_more_samples_of_the_same_draw_the_rest_and_fewer_nothing(command, monkeypatch):
+    drawn, whole = [], Model.batches
+
+    def counted(self, numbers, **kwargs):
+        drawn.extend(numbers)
+        return whole(self, numbers, **kwargs)
+
+    monkeypatch.setattr(Model, "batches", counted)
+    nearest = ("--workdir", "runs/labelled", "--nearest", "--num")
+    assert command(*nearest, 40)[0] == 0
+    code, _, err = command(*SMALL)
+    assert (code, "40 of them are there already" in err) == (0, True)
+    assert drawn == list(range(60))
+    assert command(*nearest, 30)[0] == 0
+    assert drawn == list(range(60))
+    assert results()[-1]["numbers"]["samples"] == 30
+    few, many = (np.load(path) for path in sorted(Path("runs/labelled/evaluation").glob("*.npz")))
+    np.testing.assert_array_equal(few["arr_0"], many["arr_0"][:40])
+    np.testing.assert_array_equal(few["arr_1"], many["arr_1"][:40])
+
+
+def test_likelihoods_resume(command, monkeypatch):
+    call = ("--workdir", "runs/labelled", "--likelihood", "--num", 20, "--batch_size", 8)
+    whole, firsts = Model.log_likelihoods, []
+
+    def some(self, *arguments, **kwargs):
+        firsts.append(kwargs["first"])
+        for number, each in enumerate(whole(self, *arguments, **kwargs)):
+            if firsts == [0] and number == 1:
+                raise KeyboardInterrupt
+            yield each
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Model, "log_likelihoods", some)
+        assert command(*call)[0] == 130
+        code, out, err = command(*call)
+    assert (code, firsts) == (0, [0, 8, 0]), err
+    assert not list(Path("runs/labelled/evaluation").iterdir())
+    Path("runs/labelled/evaluation.json").unlink()
+    assert command(*call)[1] == out
+
+
+def test_nearest_says_what_it_lacks(command):
+    Path("whole.py").write_text("from toy import config\n")
+    np.savez("given.npz", arr_0=np.zeros((20, 8, 8, 1), np.uint8))
+    given = ("--samples", "given.npz", "--data", "whole.py", "--nearest")
+    code, _, err = command(*given)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "trains on all of its images: data.split=train holds some out; --nearest needs images that were not" in err
+    code, _, err = command(*given, "--reference", "train")
+    assert (code, err.splitlines()[0].split(": ")[1]) == (2, "--nearest looks among the training images anyway")
 
 
 BAD = {

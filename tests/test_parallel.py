@@ -1,8 +1,10 @@
 """Several processes: the same losses as one, and checkpoints that one can go on from; and what a process knows."""
 
+import json
 import math
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -39,36 +41,44 @@ def alone(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory):
-    """The same run by two processes, with one device each; and what they said."""
-    folder = tmp_path_factory.mktemp("together") / "run"
+def by(count, script, *arguments, cache):
+    """The exit codes of so many processes with one device each, and what they said, (stdout, stderr)."""
+    several = ["--distributed"] * (count > 1)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    arguments = ["--distributed", "--config", "tests/toy.py", "--workdir", str(folder), "training.steps=20"]
     processes = [
         subprocess.Popen(
-            [sys.executable, "train.py", *arguments],
+            [sys.executable, script, *several, *map(str, arguments)],
             cwd=ROOT,
             env={
                 **os.environ,
                 "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1"),
-                **{"JAX_COORDINATOR_ADDRESS": address, "JAXDIFF_CACHE": str(folder.parent)},
-                **{"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(number)},
+                **{"JAX_COORDINATOR_ADDRESS": address, "JAXDIFF_CACHE": str(cache)},
+                **{"JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(number)},
             },
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for number in range(2)
+        for number in range(count)
     ]
     try:
-        said = [process.communicate(timeout=200)[1] for process in processes]
+        said = [process.communicate(timeout=200) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], said
-    return folder, said
+    return [process.returncode for process in processes], [(re.sub(r"\[Gloo\].*\n", "", out), err) for out, err in said]
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """The same run by two processes; and what they said."""
+    folder = tmp_path_factory.mktemp("together") / "run"
+    arguments = ("--config", "tests/toy.py", "--workdir", folder, "training.steps=20")
+    codes, said = by(2, "train.py", *arguments, cache=folder.parent)
+    assert codes == [0, 0], said
+    return folder, [err for _, err in said]
 
 
 def test_two_processes_have_the_losses_of_one(alone, together):
@@ -86,6 +96,37 @@ def test_what_two_processes_saved_one_goes_on_with(alone, together):
         Experiment(toy(where, 30), of).train()
     assert len(losses(folder)) == 3
     np.testing.assert_allclose(losses(folder), losses(alone), rtol=1e-5)
+
+
+def test_two_processes_draw_the_images_of_one(alone, tmp_path):
+    places = {}
+    for count in (1, 2):
+        png, npz, singles = places[count] = [tmp_path / f"{count}{end}" for end in (".png", ".npz", "")]
+        flags = ("--num", 21, "--batch_size", 4, "--out", png, "--npz", npz, "--singles", singles)
+        codes, said = by(count, "sample.py", "--workdir", alone, *flags, cache=tmp_path)
+        assert codes == count * [0], said
+    assert [out.split() for out, _ in said] == [list(map(str, places[2])), []]
+    for one, two in zip(places[1][:2], places[2][:2], strict=True):
+        assert one.read_bytes() == two.read_bytes()
+    one, two = ({path.name: path.read_bytes() for path in places[count][2].iterdir()} for count in (1, 2))
+    assert len(one) == 23
+    assert one == two
+
+
+def test_two_processes_evaluate_as_one(alone, tmp_path):
+    (tmp_path / "mine.py").write_text("def means(images):\n    return images.mean((2, 3))\n")
+    features, seen = f"{tmp_path / 'mine.py'}:means", {}
+    for count in (1, 2):
+        folder = shutil.copytree(alone, tmp_path / f"run{count}")
+        drawn = ("--num", 40, "--batch_size", 8, "--steps", "1,2")
+        against = ("--features", features, "--reference", "train")
+        codes, said = by(count, "evaluate.py", "--workdir", folder, *drawn, *against, cache=tmp_path)
+        assert codes == count * [0], said
+        seen[count] = [each["numbers"] for each in json.loads((folder / "evaluation.json").read_text())["results"]]
+    assert len(seen[1]) == 2
+    assert seen[1] == seen[2]
+    assert "steps=2" in said[0][0]
+    assert said[1][0] == ""
 
 
 def test_a_process_knows_its_number(monkeypatch):

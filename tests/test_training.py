@@ -438,6 +438,7 @@ def test_nothing_is_asked_of_the_device_between_rows():
 
         step = property(lambda self: self.seen.add(self.at) or jnp.int32(0))
         tally = property(lambda self: self.seen.add(self.at) or Tally.zero())
+        updates = property(lambda self: self.seen.add(self.at) or 0)
 
         def replace(self, **changes):
             return self

@@ -1,7 +1,8 @@
 """The one place that knows of devices."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,18 @@ def from_first(number: int) -> int:
     from jax.experimental import multihost_utils
 
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+@contextlib.contextmanager
+def agreeing() -> Iterator[None]:
+    """What fails within in one of the processes fails in all, so that none waits for one that has gone."""
+    try:
+        yield
+    except BaseException:
+        agreed(True)
+        raise
+    if agreed(False):
+        raise ValueError("another of the processes failed, and says why")
 
 
 def is_first() -> bool:

@@ -25,6 +25,7 @@ TARGET = (
     "compile for a machine that is not here, and tell what it would do: v5e, v5e-4, v5e-8, v6e, v6e-4 (these take "
     "jax[tpu]), h100, a100 or t4 (jax[cuda12])"
 )
+DISTRIBUTED = "this process is one of several that do it together"
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,16 +69,29 @@ def run(name: str, action: Callable[[], int], without_memory: str, stopped: str)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python writes the rest
         return 141  # as shells say it
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        exhausted = MEMORY in str(error) or isinstance(error, MemoryError)
-        if os.environ.get("JAXDIFF_TRACEBACK") or (isinstance(error, RuntimeError) and not exhausted):
+        if os.environ.get("JAXDIFF_TRACEBACK") or (isinstance(error, RuntimeError) and not exhausted(error)):
             raise
         full = f"there is too little memory: {without_memory}"
-        print(f"{name}: {full if exhausted else f'{one_line(error)}{_place(error)}'}", file=sys.stderr)
-        return 2
+        print(f"{name}: {full if exhausted(error) else one_line(error) + _place(error)}", file=sys.stderr, flush=True)
+        return _gone(2)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends what is left to do without a word
-        print(f"{name}: {stopped}", file=sys.stderr)
-        return 130
+        print(f"{name}: {stopped}", file=sys.stderr, flush=True)
+        return _gone(130)
+
+
+def _gone(code: int) -> int:
+    """One of several processes ends here: at its usual end it would wait for the others, and these wait for it."""
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def exhausted(error: Exception) -> bool:
+    """Whether it says that memory ran out."""
+    return MEMORY in str(error) or isinstance(error, MemoryError)
 
 
 def _open_streams() -> None:

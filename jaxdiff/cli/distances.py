@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.base.console import say
-from jaxdiff.base.text import shown
+from jaxdiff.base.console import say, tell
+from jaxdiff.base.devices import is_first
 from jaxdiff.base.words import plural
 from jaxdiff.cli import report
 from jaxdiff.cli.evaluation import Evaluation
@@ -114,9 +114,9 @@ def distances(asked: Evaluation) -> int:
             known = against.numbers(samples, of)
         each.append(known)
         rows.append((asked.o.samples.name if plan is None else named(asked, number, plan), known))
-    print(report.table(rows))
+    tell(report.table(rows))
     plotted(asked, each, against.floor)
-    print(shown(str(asked.report.path)))
+    tell(str(asked.report.path))
     return 0
 
 
@@ -136,7 +136,7 @@ def named(asked: Evaluation, number: int, plan: Plan) -> str:
 
 def plotted(asked: Evaluation, each: list[dict[str, Any]], floor: dict[str, Any] | None) -> None:
     """A plot, if one thing alone was varied, and is a number."""
-    if len(asked.varied) != 1:
+    if len(asked.varied) != 1 or not is_first():
         return
     (name,) = asked.varied
     tried = [getattr(setting, name) for setting in asked.settings]
@@ -144,4 +144,4 @@ def plotted(asked: Evaluation, each: list[dict[str, Any]], floor: dict[str, Any]
         return
     path = asked.beside(f"evaluation_{name}.png")
     report.plot(path, name.replace("_", " "), [float(value) for value in tried], each, floor)
-    print(shown(str(path)))
+    tell(str(path))

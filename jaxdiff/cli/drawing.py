@@ -3,27 +3,30 @@
 import contextlib
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
 from jaxdiff.base import pictures
 from jaxdiff.base.console import say
+from jaxdiff.base.devices import agreed, gathered, is_first
 from jaxdiff.base.words import duration, plural, speed
 from jaxdiff.cli import output
-from jaxdiff.cli.command import MEMORY
+from jaxdiff.cli.halving import halving
 from jaxdiff.cli.plan import IN_PICTURE, Plan
 from jaxdiff.core.sampling import Progress
+from jaxdiff.training.loop import StopAsked
 
 AT_A_TIME = 64  # images of up to 128x128
 FRAMES, FOLLOWED = 24, 8  # of a trajectory, and of how many images
 
 
 def batch_size(plan: Plan) -> int:
-    """How many images at a time."""
-    return min(plan.batch_size or max(int(AT_A_TIME / _larger(plan)), 1), plan.count)
+    """How many images at a time, by each process."""
+    return min(plan.batch_size or max(int(AT_A_TIME / _larger(plan)), 1), -(-plan.count // jax.process_count()))
 
 
 def _larger(plan: Plan) -> float:
@@ -51,16 +54,19 @@ class Pace:
 
 
 class Drawing:
-    """The images of one call: each batch goes to all outputs, and the first ones into a picture."""
+    """The images of one call: each batch goes to all outputs, and the first ones into a picture.
+
+    Of several processes each draws its share, and all see all images; the first one has the outputs and the picture.
+    """
 
     def __init__(self, plan: Plan, outputs: list[output.Output]) -> None:
         self.plan, self.numbers, self.outputs = plan, plan.numbers, outputs
         self.size = batch_size(plan)
-        self.halves = plan.batch_size is None
+        self.fixed = plan.batch_size is not None
         self.in_picture = max(int(IN_PICTURE / _larger(plan)), 1)
         self.follows = plan.places.trajectory
-        self.done = min((each.done for each in outputs), default=0)
-        self.kept = [outputs[0].read(0, min(self.done, self.in_picture))] if self.done else []
+        self.done = int(gathered(np.array([min((each.done for each in outputs), default=0)]))[0])
+        self.kept = [outputs[0].read(0, min(self.done, self.in_picture))] if self.done and outputs else []
         self.frames: list[tuple[np.ndarray, np.ndarray]] = []
 
     def run(self) -> bool:
@@ -73,12 +79,12 @@ class Drawing:
         self.bar = tqdm(disable=True)  # until something is seen, which is late: it is compiled first
         with contextlib.closing(self), warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt):
             warnings.filterwarnings("ignore", "some images are not finite")  # this says it better
-            for indices, x in self._batches():
+            for x in self._batches():
                 finite = np.isfinite(x).all((1, 2, 3))
                 if not finite.all():
-                    what = f"image {indices[~finite][0]} is not finite"
+                    what = f"image {self.numbers[self.done + int(finite.argmin())]} is not finite"
                     raise ValueError(f"{what}: take more --steps or --max_steps, less guidance, or another --sampler")
-                self._take(indices, pictures.to_uint8(x))
+                self._take(pictures.to_uint8(x))
         if self.done > before:
             say(self.pace.summary(self.done))
         return self.done == len(self.numbers)
@@ -86,43 +92,59 @@ class Drawing:
     def close(self) -> None:
         self.bar.close()
 
-    def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """A thousand or so at a time, since each call holds the conditions of its images; fewer if memory runs out."""
-        while self.done < len(self.numbers):
-            steps = len(self.plan.times) - 1
-            try:
-                yield from self.plan.model.batches(
-                    self.numbers[self.done : self.done + self.size * max(IN_PICTURE // self.size, 1)],
-                    batch_size=self.size,
-                    callback=self._seen,
-                    every=max(steps // FRAMES, 1),
-                    **self.plan.options(),
-                )
-            except (RuntimeError, MemoryError) as error:
-                short = MEMORY in str(error) or isinstance(error, MemoryError)
-                if not short or not self.halves or self.size == 1:
-                    raise
-                self.size //= 2
-                if not self.done:
-                    self.frames.clear()
-                say(f"too little memory: going on with {plural(self.size, 'image')} at a time")
+    def _batches(self) -> Iterator[np.ndarray]:
+        """All that are left."""
+        parts = jax.process_count()
+        if parts == 1:
+            yield from self._of(self.numbers[self.done :])
+            return
+        together = parts * self.size
+        with StopAsked() as stop:  # for all of them at once
+            for first in range(self.done, len(self.numbers), together):
+                if agreed(stop.by is not None):
+                    return
+                some = np.asarray(self.numbers[first : first + together])
+                share = -(-len(some) // parts)
+                mine = np.resize(some, (parts, share))[jax.process_index()]
+                yield gathered(np.concatenate(list(self._of(mine))))[: len(some)]
 
-    def _take(self, indices: np.ndarray, batch: np.ndarray) -> None:
-        labels = self.plan.labels_of(indices)
+    def _of(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        """Fewer at a time if memory runs out."""
+        return halving(lambda done, size: self._some(numbers[done:], size), len(numbers), self.size, self.fixed)
+
+    def _some(self, numbers: Sequence[int], size: int) -> Iterator[np.ndarray]:
+        """A thousand or so at a time, since each call holds the conditions of its images."""
+        self.size = size
+        if not self.done:
+            self.frames.clear()  # of a batch that was too large
+        together, steps = size * max(IN_PICTURE // size, 1), len(self.plan.times) - 1
+        for first in range(0, len(numbers), together):
+            batches = self.plan.model.batches(
+                numbers[first : first + together],
+                batch_size=size,
+                callback=self._seen,
+                every=max(steps // FRAMES, 1),
+                **self.plan.options(),
+            )
+            yield from (x for _, x in batches)
+
+    def _take(self, batch: np.ndarray) -> None:
+        labels = self.plan.labels_of(np.asarray(self.numbers[self.done : self.done + len(batch)]))
         for each in self.outputs:
             new = slice(each.done - self.done, None)  # of several, one may have got further before
             if each.done < self.done + len(batch):
                 each.write(batch[new], None if labels is None else labels[new])
-        if self.done < self.in_picture:
+        if self.done < self.in_picture and is_first():
             self.kept.append(batch)
         self.done += len(batch)
         self.bar.update(self.done - self.bar.n)
 
     def _seen(self, progress: Progress) -> None:
         """Moves the bar; keeps frames of the first images if their way is to be shown."""
-        drawn = self.done + progress.step / progress.steps * len(progress.indices)
+        drawn = self.done + progress.step / progress.steps * len(progress.indices) * jax.process_count()
         if self.pace.seen is None:
-            total, many = len(self.numbers), {"unit": " images", "disable": None, "dynamic_ncols": True}
+            hidden = None if is_first() else True  # None: where nobody looks
+            total, many = len(self.numbers), {"unit": " images", "disable": hidden, "dynamic_ncols": True}
             self.bar = tqdm(total=total, initial=int(drawn), **many)
         self.pace.see(drawn)
         self.bar.update(int(drawn) - self.bar.n)

@@ -13,7 +13,7 @@ _SHARED = ("workdir", "checkpoint", "from_diffusers", "guidance_rescale")
 DRAWN = ("num", "labels", "per_label", "prompt", "seed", "first", "sampler", "grid", "guidance_interval", "classifier")
 RULES: options.Rules = (
     ("samples", ("workdir", "checkpoint", "code", "from_diffusers", "likelihood", *SEVERAL, *DRAWN), ()),
-    ("likelihood", ("nearest", "features", "judge", "guidance_scale", "steps"), ()),
+    ("likelihood", ("distributed", "nearest", "features", "judge", "guidance_scale", "steps"), ()),
     ("likelihood", tuple(name for name in DRAWN if name not in ("num", "seed")), ()),
     ("nearest", ("features", "judge"), ()),
     ("weights", (), ("features",)),

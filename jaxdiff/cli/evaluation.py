@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxdiff.base import code, files
 from jaxdiff.base.console import say
+from jaxdiff.base.devices import agreed, agreeing, is_first
 from jaxdiff.base.words import plural
 from jaxdiff.cli import output
 from jaxdiff.cli.drawing import Drawing
@@ -24,6 +25,9 @@ from jaxdiff.data import Arrays
 from jaxdiff.data.examples import Examples
 from jaxdiff.models.config import Config, read_config
 from jaxdiff.models.real import Real, pixels_of, reference_of, samples_of
+
+_OTHERS = "--reference train compares with those it was trained on, --data with those of another config"
+_HELD_OUT = "--nearest needs images that were not trained on: train without some, or name a config with others, --data"
 
 
 class Evaluation:
@@ -51,12 +55,17 @@ class Evaluation:
         return config
 
     def real(self, split: str | None) -> Real:
-        return reference_of(self.config, split)
+        return reference_of(self.config, split, _HELD_OUT if self.o.nearest else _OTHERS)
 
     @property
     def place(self) -> Path:
         """Where pictures go: beside the run, or beside the images."""
         return self.o.workdir or Path() if self.o.samples is None else self.o.samples.parent
+
+    @property
+    def kept(self) -> Path:
+        """The folder of what took long, for another call to go on with."""
+        return self.place / "evaluation"
 
     def beside(self, name: str) -> Path:
         """A file there; of images, with their name before it."""
@@ -93,22 +102,42 @@ class Evaluation:
         return self._drawn(plan)
 
     def _drawn(self, plan: Plan) -> Examples | None:
-        """The images that are there, and the rest."""
+        """Those that are there, of any call that drew the same, and the rest."""
         known = self.about(plan)
-        path = self.place / "evaluation" / f"samples-{_hashed(known | {'count': plan.count})}.npz"
-        if not output.is_finished(path, plan.count, known):
-            height, width, channels = plan.model.image_shape
-            labelled = plan.labels_of(np.zeros(1, int)) is not None
-            path.parent.mkdir(parents=True, exist_ok=True)
-            opened = output.Npz(path, plan.count, (height, width, channels), labelled, known)
-            with contextlib.closing(opened) as kept:
-                say(f"{plural(plan.count, 'image')} of {plan.model.name}: {plan.how()}")
-                drawing = Drawing(plan, [kept])
-                if not drawing.run():
-                    say(f"stopped at {drawing.done:,} of {plural(plan.count, 'image')}; the same command resumes")
-                    return None
-                kept.finish()
-        return Arrays(str(path)).open()
+        name = f"samples-{hashed(known)}"
+        there = {int(path.stem.rpartition("-")[2]): path for path in self.kept.glob(f"{name}-*.npz")}
+        most = max(there, default=0)
+        old = Arrays(str(there[most])).open() if most and output.is_finished(there[most], most, known) else None
+        if not agreed(most >= plan.count):
+            path = self.kept / f"{name}-{plan.count}.npz"
+            if not self._draw(plan, path, old):
+                return None
+            old = Arrays(str(path)).open()
+        assert old is not None
+        return Examples(*_part(old, slice(plan.count)))
+
+    def _draw(self, plan: Plan, path: Path, old: Examples | None) -> bool:
+        """Whether all are drawn; the first of them are there, it may be."""
+        labelled = plan.labels_of(np.zeros(1, int)) is not None
+        height, width, channels = plan.model.image_shape
+        with contextlib.ExitStack() as closing:
+            outputs: list[output.Output] = []
+            with agreeing():
+                if is_first():
+                    self.kept.mkdir(parents=True, exist_ok=True)
+                    kept = output.Npz(path, plan.count, (height, width, channels), labelled, self.about(plan))
+                    outputs.append(closing.enter_context(contextlib.closing(kept)))
+                    if old is not None and kept.done < len(old):
+                        kept.write(*_part(old, slice(kept.done, None)))
+            say(f"{plural(plan.count, 'image')} of {plan.model.name}: {plan.how()}")
+            drawing = Drawing(plan, outputs)
+            whole = drawing.run()
+            for each in outputs if whole else []:
+                each.finish()
+        agreed(False)  # the others read what the first has written
+        if not whole:
+            say(f"stopped at {drawing.done:,} of {plural(plan.count, 'image')}; the same command resumes")
+        return whole
 
     def about(self, plan: Plan) -> dict[str, Any]:
         """As sample.py knows it; once, since all parameters are hashed for it."""
@@ -124,10 +153,14 @@ class Evaluation:
         return {"file": str(self.o.samples), "images": pixels_of(given)}
 
 
+def _part(some: Examples, rows: slice) -> tuple[np.ndarray, np.ndarray | None]:
+    return np.asarray(some.images)[rows], None if some.labels is None else some.labels[rows]
+
+
 def _short(texts: list[str]) -> str:
     said = ", ".join(texts)
-    return said if len(said) < 500 else f"{len(texts)}, {_hashed(texts)}"
+    return said if len(said) < 500 else f"{len(texts)}, {hashed(texts)}"
 
 
-def _hashed(of: object) -> str:
+def hashed(of: object) -> str:
     return hashlib.sha256(json.dumps(of).encode()).hexdigest()[:16]

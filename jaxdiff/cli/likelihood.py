@@ -1,21 +1,24 @@
 """How likely a model finds real images, in bits per dimension."""
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from jaxdiff.base.console import say
-from jaxdiff.base.text import shown
+from jaxdiff.base import files
+from jaxdiff.base.console import say, tell
 from jaxdiff.base.words import plural
-from jaxdiff.cli.evaluation import Evaluation
+from jaxdiff.cli.evaluation import Evaluation, hashed
+from jaxdiff.cli.halving import halving
 from jaxdiff.cli.plan import Plan
 from jaxdiff.models.conditions import Labels
 from jaxdiff.models.likelihood import Likelihood, bits_per_dimension
 from jaxdiff.models.real import Shuffled
 
-COUNT = 1000
+COUNT, AT_ONCE = 1000, 32  # images: usually, and at a time
 WAYS = {"bits per dimension by the ODE": False, "and at most, by the variational bound": True}
 
 
@@ -38,22 +41,32 @@ def likelihood(asked: Evaluation) -> int:
         of |= {"model": model.name, "parameters": drawn["parameters"], "seed": plan.seed}
         numbers = asked.report.find(of)
         if numbers is None:
-            numbers = {"bits per dimension": _mean(_bits(plan, images, given, how, name))}
+            kept = asked.kept / f"likelihood-{hashed(of)}.npy"
+            numbers = {"bits per dimension": _mean(_bits(plan, images, given, how, name, kept))}
             asked.report.add(of, numbers)
+            kept.unlink()
         value = numbers["bits per dimension"]
-        print(f"{name}: {value['value']:.4f} +-{value['error']:.4f}")
-    print(shown(str(asked.report.path)))
+        tell(f"{name}: {value['value']:.4f} +-{value['error']:.4f}")
+    tell(str(asked.report.path))
     return 0
 
 
-def _bits(plan: Plan, images: np.ndarray, labels: Any, how: Likelihood, name: str) -> np.ndarray:
-    each = []
-    with tqdm(total=len(images), desc=name, unit=" images", disable=None, dynamic_ncols=True) as bar:
-        batches = plan.model.log_likelihoods(images, labels, how=how, seed=plan.seed, batch_size=plan.batch_size or 32)
-        for found in batches:
-            each.append(bits_per_dimension(found, images.shape[1:]))
-            bar.update(len(found))
-    found = np.concatenate(each)
+def _bits(plan: Plan, images: np.ndarray, labels: Any, how: Likelihood, name: str, kept: Path) -> np.ndarray:
+    """Of each image; those of earlier calls are in the file, as those of this one will be for later ones."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    found = np.load(kept) if kept.exists() else np.zeros(0)
+    before, left = len(found), images[len(found) :]
+
+    def batches(done: int, size: int) -> Iterator[np.ndarray]:
+        call: dict[str, Any] = {"how": how, "seed": plan.seed, "first": before + done, "batch_size": size}
+        nats = plan.model.log_likelihoods(left[done:], labels, **call)
+        return (bits_per_dimension(each, images.shape[1:]) for each in nats)
+
+    with tqdm(total=len(images), initial=before, desc=name, unit=" images", disable=None, dynamic_ncols=True) as bar:
+        for some in halving(batches, len(left), plan.batch_size or AT_ONCE, plan.batch_size is not None):
+            found = np.concatenate([found, some])
+            files.write(kept, files.npy_header(found.dtype.str, found.shape) + found.tobytes())
+            bar.update(len(some))
     if not np.isfinite(found).all():
         raise ValueError(f"image {int(np.argmin(np.isfinite(found)))} has no finite likelihood: the ODE is too stiff")
     return found

@@ -3,8 +3,8 @@
 import numpy as np
 
 from jaxdiff.base import pictures
-from jaxdiff.base.console import say
-from jaxdiff.base.text import shown
+from jaxdiff.base.console import say, tell
+from jaxdiff.base.devices import is_first
 from jaxdiff.base.words import plural
 from jaxdiff.cli.evaluation import Evaluation
 from jaxdiff.data.examples import Images
@@ -18,8 +18,9 @@ SHOWN, COLUMNS = 48, 6  # samples in the picture
 
 def nearest(asked: Evaluation) -> int:
     """The exit code."""
-    training = asked.real("train")
-    held_out = asked.real(None if asked.o.reference == "train" else asked.o.reference)
+    if asked.o.reference == "train":
+        raise ValueError("--nearest looks among the training images anyway: --reference names others, or leave it out")
+    training, held_out = asked.real("train"), asked.real(asked.o.reference)
     plan = None if asked.o.samples is not None else asked.plan(COUNT)
     samples = asked.samples(training, plan)
     if samples is None:
@@ -32,8 +33,9 @@ def nearest(asked: Evaluation) -> int:
     if asked.report.find(of) is None:
         asked.report.add(of, _numbers(found))
     path = asked.beside("nearest.png")
-    pictures.save(path, _beside(images, there, found))
-    print(_told(found), shown(str(path)), shown(str(asked.report.path)), sep="\n")
+    if is_first():
+        pictures.save(path, _beside(images, there, found))
+    tell(f"{_told(found)}\n{path}\n{asked.report.path}")
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jaxdiff.cli import catalogue
-from jaxdiff.cli.command import TARGET, Parser
+from jaxdiff.cli.command import DISTRIBUTED, TARGET, Parser
 
 
 def _number(kind: type, low: float, high: float, what: str) -> Callable[[str], float]:
@@ -58,6 +58,7 @@ RULES: Rules = (
     ("export", ("init", "interpolate", "npz", "singles", "trajectory", "out", "open"), ()),
     ("dry_run", ("init", "interpolate", "export"), ()),
     ("target", (), ("dry_run",)),
+    ("distributed", ("outpaint", "export", "dry_run"), ()),
     ("export", ("num", "per_label", "first", "seed", "labels", "prompt", "batch_size"), ()),
 )
 
@@ -109,6 +110,7 @@ def what(add: Add, many: str = "how many images (default: as many as the config 
         metavar="N",
         help="images at a time (default: 64; fewer above 128x128, or if memory runs out)",
     )
+    add("--distributed", action="store_true", help=DISTRIBUTED)
 
 
 def how(add: Add, taken: frozenset[str]) -> None:

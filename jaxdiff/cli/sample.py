@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from jaxdiff.base import files, pictures
 from jaxdiff.base.console import say
+from jaxdiff.base.devices import agreed, agreeing, is_first
 from jaxdiff.base.text import shown
 from jaxdiff.base.words import plural
 from jaxdiff.cli import output
@@ -57,21 +58,25 @@ def check_places(o: Namespace) -> None:
 
 def drawn(plan: Plan) -> int:
     """Images by their numbers; the exit code."""
-    if plan.places.npz is not None and output.is_finished(plan.places.npz, plan.count, about(plan)):
+    with agreeing():
+        there = plan.places.npz is not None and output.is_finished(plan.places.npz, plan.count, about(plan))
+    if agreed(there):
         say(f"{plan.places.npz} already has its {plural(plan.count, 'image')}")
         return 0
     with contextlib.ExitStack() as closing:
-        outputs = [closing.enter_context(contextlib.closing(each)) for each in opened(plan)]
+        with agreeing():
+            made = opened(plan) if is_first() else []
+        outputs = [closing.enter_context(contextlib.closing(each)) for each in made]
         say(f"{plural(plan.count, 'image')} of {plan.model.name}: {plan.how()}")
         drawing = Drawing(plan, outputs)
         whole = drawing.run()
         if drawing.kept:
             show(plan, drawing.picture())
-        if plan.in_order and whole:
-            print(shown(str(drawing.film())))
+            if plan.in_order and whole:
+                print(shown(str(drawing.film())))
         if drawing.frames:
             print(*map(shown, map(str, drawing.trajectory())), sep="\n")
-        if whole:
+        if whole and is_first():
             for each, place in zip(outputs, filter(None, (plan.places.npz, plan.places.singles)), strict=True):
                 each.finish()
                 print(shown(str(place)))

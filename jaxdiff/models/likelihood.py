@@ -60,9 +60,13 @@ class Likelihood:
         *,
         t_max: float = 1.0,
         seed: int = 0,
+        first: int = 0,
         batch_size: int = 32,
     ) -> Iterator[np.ndarray]:
-        """log p of each image in nats: of floats in [-1, 1] the density, of uint8 the probability."""
+        """log p of each image in nats: of floats in [-1, 1] the density, of uint8 the probability.
+
+        `first` is the number of the first image: with the seed, a number names what is drawn for an image.
+        """
         kind = np.dtype(getattr(images, "dtype", np.uint8))
         require(kind == np.uint8 or kind.kind == "f", "images of uint8, or floats in [-1, 1]", kind)
         group, count = Devices(), len(images)
@@ -70,11 +74,11 @@ class Likelihood:
         inputs, rest = split(denoise)
         inputs = group.replicate(inputs)
         given = () if conditions is None else (np.asarray(conditions),)
-        for first in range(0, count, size):
-            places = np.resize(np.arange(first, min(first + size, count)), size)
-            own = places.astype(np.uint32), np.asarray(images[places]), tuple(each[places] for each in given)
+        for start in range(0, count, size):
+            places = np.resize(np.arange(start, min(start + size, count)), size)
+            own = (first + places).astype(np.uint32), np.asarray(images[places]), tuple(each[places] for each in given)
             found = _of_batch(rest, process, self, t_max, inputs, np.uint32(seed), *group.shard(own))
-            yield np.asarray(found)[: min(size, count - first)]
+            yield np.asarray(found)[: min(size, count - start)]
 
     def of_one(self, denoise: Denoiser, process: Process, key: Array, image: Array, t_max: float) -> Array:
         for_place, for_rest = jax.random.split(key)

@@ -293,12 +293,13 @@ class Model:
         *,
         how: Likelihood = Likelihood(),
         seed: int = 0,
+        first: int = 0,
         batch_size: int = 32,
     ) -> Iterator[np.ndarray]:
         """log p of images in nats, batch by batch: of floats in [-1, 1] the density, of uint8 the probability.
 
-        By the probability-flow ODE, or as `how` says. Labels or prompts take turns; without any, a conditional model is
-        asked without its condition.
+        By the probability-flow ODE, or as `how` says. Labels or prompts take turns, from the image numbered `first` on;
+        without any, a conditional model is asked without its condition.
         """
         if self.codec is not None:
             raise ValueError(f"{self.name} is a latent model: it has a density of latents, and none of images")
@@ -306,13 +307,13 @@ class Model:
             raise ValueError(f"{self.name} is a model of few steps, which has no likelihood: ask that of its teacher")
         if not len(images) or tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(f"{self.name} draws {self.image_shape} images, got {tuple(images.shape)}")
-        numbers = np.arange(len(images))
+        numbers = first + np.arange(len(images))
         said = labels is not None or prompts is not None
         conditions = self.conditions_of(numbers, labels, prompts) if said else self.null(len(images))
         t_max = self.system.network_denoiser(self.params).t_max
         denoise = self.denoiser(1.0, threshold=0.0)
         parts = denoise, self.system.process, images, conditions
-        return how.batches(*parts, t_max=t_max, seed=seed, batch_size=batch_size)
+        return how.batches(*parts, t_max=t_max, seed=seed, first=first, batch_size=batch_size)
 
     def log_likelihood(self, images: Any, *args: Any, **kwargs: Any) -> np.ndarray:
         """All of them in one array, otherwise as `log_likelihoods`."""

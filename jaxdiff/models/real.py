@@ -50,8 +50,11 @@ def pixels_of(examples: Examples) -> str:
     return f"{count} {list(examples.images.shape[1:])} {digest.hexdigest()[:16]}"
 
 
-def reference_of(config: Config, split: str | None) -> Real:
-    """The real images that samples are compared with; by default those that were not trained on."""
+def reference_of(config: Config, split: str | None, instead: str = "") -> Real:
+    """The real images that samples are compared with; by default those that were not trained on.
+
+    `instead` is what to do if there are none.
+    """
     if split == "train":
         return Real("train", opened(config.data))
     if split in (None, "test") and config.held_out is not None:
@@ -59,7 +62,6 @@ def reference_of(config: Config, split: str | None) -> Real:
     try:
         source = split_of(config.data, split or "test")
     except ValueError as error:
-        instead = "--reference train compares with those it was trained on, --data with those of another config"
         raise ValueError(f"no {split or 'test'} split: {error}; {instead}") from None
     return Real(split or "test", opened(source))
 
