@@ -83,16 +83,16 @@ def trained(folder: Path) -> Seen:
 
 def judged(folder: Path, count: int) -> Seen:
     """The distance, that of as many real images, and the share of right labels."""
-    path = next(folder.rglob("evaluation.json"))
-    numbers = next(
-        result["numbers"]
-        for result in reversed(json.loads(path.read_text())["results"])
-        if result["of"]["samples"]["count"] == count
+    results = json.loads((folder / "evaluation.json").read_text())["results"]
+    of = [result for result in reversed(results) if result["of"]["samples"]["count"] == count]
+    drawn, real = (
+        next(each["numbers"] for each in of if ("real images" in each["of"]["samples"]) == is_real)
+        for is_real in (False, True)
     )
     return {
-        "frechet": numbers["frechet"]["value"],
-        "floor": numbers["real images"]["frechet"]["value"],
-        "labels": numbers["accuracy"]["value"],
+        "frechet": drawn["frechet"]["value"],
+        "floor": real["frechet"]["value"],
+        "labels": drawn["accuracy"]["value"],
     }
 
 

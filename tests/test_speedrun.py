@@ -42,12 +42,12 @@ def test_rows_stay_in_the_order_of_their_records_within_their_track():
 
 
 def test_numbers_are_those_of_so_many_samples(tmp_path):
-    def result(count, frechet):
+    def result(count, frechet, **more):
         numbers = {"frechet": {"value": frechet}, "accuracy": {"value": 0.9}}
-        numbers["real images"] = {"frechet": {"value": 0.1}}
-        return {"of": {"samples": {"count": count}}, "numbers": numbers}
+        return {"of": {"samples": {"count": count, **more}}, "numbers": numbers}
 
-    results = [result(1000, 1.0), result(2000, 2.0), result(1000, 3.0)]
+    real = result(1000, 0.1, **{"real images": "train"}), result(2000, 0.2, **{"real images": "train"})
+    results = [result(1000, 1.0), *real, result(2000, 2.0), result(1000, 3.0)]
     (tmp_path / "evaluation.json").write_text(json.dumps({"form": 1, "results": results}))
     assert speedrun.judged(tmp_path, 1000) == {"frechet": 3.0, "floor": 0.1, "labels": 0.9}
     assert speedrun.judged(tmp_path, 2000)["frechet"] == 2.0
