@@ -4,7 +4,7 @@
     jaxdiff.show(model.sample(16, labels=3, guidance_scale=3.0))
 
 `core` is the mathematics, for one image; `nets` the networks; `data` the images; `training` the training loop; `models`
-what is put together of them, and `cli` the three commands.
+what is put together of them, and `cli` the commands.
 """
 
 import importlib

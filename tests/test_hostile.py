@@ -334,7 +334,7 @@ def test_a_network_of_parts_that_do_not_fit_is_refused_in_a_line():
 def test_a_run_without_its_data_json_says_so(text, tmp_path, monkeypatch):
     monkeypatch.setattr(Digits, "open", lambda *arguments: 1 / 0)
     run = Run(config, tmp_path)
-    with pytest.raises(ValueError, match=r"has no data.json, .*: the train.py command of this run writes it again"):
+    with pytest.raises(ValueError, match=r"has no data.json, .*: the command that trained this run writes it again"):
         run.image  # noqa: B018
     (tmp_path / "data.json").write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=r"data.json is damaged"):

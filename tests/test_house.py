@@ -101,7 +101,10 @@ def test_half_of_the_functions_have_at_most_ten_lines():
 
 @pytest.mark.parametrize(
     "command",
-    [("-c", "import jaxdiff"), ("train.py", "--help"), ("sample.py", "--help"), ("evaluate.py", "--help")],
+    [
+        *(("-c", "import jaxdiff"), ("train.py", "--help"), ("sample.py", "--help"), ("evaluate.py", "--help")),
+        ("-c", "from jaxdiff.cli.main import main; main()"),  # what `jaxdiff` does
+    ],
     ids=str,
 )
 def test_the_doors_open_at_once(command):

@@ -59,7 +59,7 @@ def command(runs, tmp_path, monkeypatch, called):
         (tmp_path / "runs").mkdir(exist_ok=True)
         (tmp_path / "runs" / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
+    monkeypatch.setattr(environment, "prepare", lambda distributed: None)
 
     return partial(called, sample.main)
 
@@ -403,7 +403,7 @@ def test_a_folder_without_runs_says_how_to_make_one(command, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path / "empty")
     code, _, err = command()
     assert (code, err.count("\n")) == (2, 1)
-    assert "python train.py --config configs/digits.py makes one" in err
+    assert "jaxdiff train --config digits makes one" in err
 
 
 def test_a_damaged_checkpoint_is_named(command, tmp_path):

@@ -7,11 +7,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from jaxdiff.base import shipped
 from jaxdiff.base.annotations import is_object
 from jaxdiff.base.text import did_you_mean
 from jaxdiff.base.tree import check, error_at
-
-SHIPPED = Path(__file__).parents[2] / "configs"
 
 
 def load(path: str | Path) -> Any:
@@ -45,7 +44,7 @@ def _imported(name: str) -> ModuleType:
 
 
 def _config_file(path: Path) -> Path:
-    places = [Path(), Path("configs"), SHIPPED]
+    places = [Path(), Path("configs"), shipped.CONFIGS]
     for file in (place / f"{path}{end}" for place in places for end in ("", ".py")):
         if file.is_file():
             return file
@@ -61,6 +60,10 @@ def _run(file: Path) -> ModuleType:
     before, folder = sys.modules.get(made.__name__), str(file.resolve().parent)
     sys.modules[made.__name__] = made
     sys.path.insert(0, folder)
+    if (
+        str(shipped.CONFIGS.parent) not in sys.path
+    ):  # so that all find the shipped ones: from configs.mnist import config
+        sys.path.append(str(shipped.CONFIGS.parent))
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), vars(made))
     except Exception as error:

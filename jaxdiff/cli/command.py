@@ -37,6 +37,14 @@ class Parser(argparse.ArgumentParser):
         # what is a number and no option: argparse knows -1 and -1.5, but neither -1e6 nor -inf
         self._negative_number_matcher = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
+    def called(self, prog: str) -> None:
+        """The same command by another name: `jaxdiff sample` where --help says `python sample.py`."""
+        if not prog.endswith(".py"):
+            script = f"python {self.prog}"
+            self.description = (self.description or "").replace(script, prog)
+            self.usage = self.usage and self.usage.replace(script, prog)
+        self.prog = prog
+
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         given = sys.argv[1:] if args is None else list(args)
         for each in given:

@@ -70,8 +70,9 @@ Writes evaluation.json and pictures into the folder of the run. The same command
 """
 
 
-def parsed(arguments: list[str] | None = None) -> Namespace:
+def parsed(arguments: list[str] | None = None, prog: str = "evaluate.py") -> Namespace:
     made = parser()
+    made.called(prog)
     found = made.parse_args(arguments)
     options.check_rules(made, found, RULES)
     if found.samples is not None and found.data is None:

@@ -225,7 +225,7 @@ DESCRIPTION = """Draw images from a trained model.
 
 def parsed(arguments: list[str] | None = None, prog: str = "sample.py") -> argparse.Namespace:
     made = parser()
-    made.prog = prog
+    made.called(prog)
     found = made.parse_args(arguments)
     check_rules(made, found, RULES)
     return found

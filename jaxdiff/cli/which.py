@@ -23,7 +23,7 @@ def newest(runs: Path, code: Sequence[ModuleType] = ()) -> Path:
     """The run of a diffusion model whose checkpoints changed last."""
     found = [path for path in runs.glob("*/checkpoints") if any(path.glob("[0-9]*")) and draws(path.parent, code)]
     if not found:
-        raise ValueError(f"there is no run in {runs} that draws: python train.py --config configs/digits.py makes one")
+        raise ValueError(f"there is no run in {runs} that draws: jaxdiff train --config digits makes one")
     return max(found, key=lambda path: path.stat().st_mtime).parent
 
 

@@ -24,7 +24,7 @@ from jaxdiff.models.grafting import grafted
 from jaxdiff.training.checkpoint import Checkpoints
 from jaxdiff.training.state import State
 
-_AGAIN = "the train.py command of this run writes it again"
+_AGAIN = "the command that trained this run writes it again"
 
 
 class Run:
@@ -149,7 +149,7 @@ def reading(run: Run, step: Step = None) -> Iterator[Checkpoints]:
     if step == "best" and not folder.is_dir():
         raise ValueError(f"{run.folder} has no best checkpoint: training.keep_best=held_out_loss keeps one")
     if not folder.is_dir():
-        raise ValueError(f"{run.folder} has no checkpoint yet: python train.py makes one")
+        raise ValueError(f"{run.folder} has no checkpoint yet: jaxdiff train makes one")
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
         yield checkpoints
 
@@ -158,7 +158,7 @@ def codec_of(source: Path, examples: Examples, code: Sequence[ModuleType] = ()) 
     """From a run that trained an autoencoder, measured on these images, or from a folder of diffusers."""
     if not source.is_dir():
         raise ValueError(
-            f"the autoencoder {source} is not there: train it, python train.py --config configs/{source.name}.py, "
+            f"the autoencoder {source} is not there: train it, jaxdiff train --config {source.name}, "
             f"or name another run or a diffusers folder as system.codec"
         )
     if not (source / "checkpoints").is_dir():

@@ -77,7 +77,7 @@ class Checkpoints:
     def known(self, step: int | None) -> int:
         """A step that is there: the newest, if None."""
         if not self.steps:
-            raise ValueError(f"{self.folder} has no checkpoint yet: python train.py makes one")
+            raise ValueError(f"{self.folder} has no checkpoint yet: jaxdiff train makes one")
         if step not in (None, *self.steps):
             raise ValueError(
                 f"{self.folder} has no checkpoint of step {step}: it has {', '.join(map(str, self.steps))}"

@@ -1,0 +1,121 @@
+"""What `pip install jaxdiff` gives: a wheel with all that runs, and the command, in an environment of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import jaxdiff
+import train
+from jaxdiff.base import shipped
+from jaxdiff.cli import main
+
+ROOT = Path(__file__).parent.parent
+SOURCES = (
+    *("jaxdiff", "configs", "setup.py", "pyproject.toml", "MANIFEST.in"),
+    *("requirements.txt", "README.md", "LICENSE"),
+)
+SMALL = (
+    *("system.network.channels=8", "system.network.multipliers=(1,)", "system.network.attention=()"),
+    *("batch_size=8", "training.placing=jit", "training.steps=2", "training.log_every=2", "training.show_every=2"),
+    "training.save_every=2",
+)
+
+
+def pip(*arguments):
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    pytest.importorskip("setuptools", "77")
+    folder = tmp_path_factory.mktemp("wheel")
+    (folder / "source").mkdir()
+    for name in SOURCES:  # copied, since pip leaves a build folder beside them
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder / "source")
+    pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", folder, folder / "source")
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Its command, in an environment that has jaxdiff from this wheel and takes all else from that of the tests."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    python = next(path for path in folder.glob("*/python*") if path.is_file() and path.stem == "python")
+    pip("--python", python, "install", "--no-index", "--no-deps", wheel)
+    packages = next(folder.rglob("site-packages"))
+    (packages / "others.pth").write_text(sysconfig.get_paths()["purelib"])
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(program, *arguments):
+        here = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
+        return subprocess.run([python.with_name(program), *arguments], **here)
+
+    return run
+
+
+def test_the_wheel_has_all_of_the_package(wheel):
+    mine = {path for path in (ROOT / "jaxdiff").rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    wanted = {path.relative_to(ROOT).as_posix() for path in mine if path.suffix != ".md"}
+    wanted |= {f"jaxdiff/shipped/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
+    there = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert there == wanted
+    assert "jaxdiff/py.typed" in there
+
+
+def test_the_command_runs_outside_of_the_checkout(installed):
+    assert installed("jaxdiff", "--version").stdout == f"jaxdiff {jaxdiff.__version__}\n"
+    done = installed("jaxdiff", "train", "--config", "digits", "--dry_run", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "\nthe run     2 steps, " in done.stdout
+    wrong = installed("jaxdiff", "sample", "--checkpoint", "x")
+    assert (wrong.returncode, wrong.stderr.startswith("jaxdiff sample: argument --checkpoint: ")) == (2, True)
+
+
+def test_its_configs_build_on_each_other_and_so_may_those_of_users(installed):
+    mine = "from configs.mnist_few_steps import config\n"
+    script = f"""
+from pathlib import Path
+import jaxdiff
+from jaxdiff.base import code, shipped
+Path("mine.py").write_text({mine!r})
+for name in [*shipped.names(), "mine.py"]:
+    code.load(name)
+print(shipped.CONFIGS, len(shipped.names()))
+"""
+    done = installed("python", "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert "/shipped/configs " in done.stdout
+    assert int(done.stdout.split()[-1]) == len(shipped.names())
+
+
+# --- the one command ------------------------------------------------------------------------------------------------
+
+
+def test_the_command_is_the_scripts_by_another_name(called, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = called(main.main)
+    assert (code, "jaxdiff evaluate" in out) == (0, True)
+    for name, command in main.COMMANDS.items():
+        code, out, _ = called(main.main, name, "--help")
+        assert code == 0
+        assert out.startswith(f"usage: jaxdiff {name} ")
+        assert f"{name}.py" not in out
+        assert command.stopped.startswith("stopped")
+    for given, said in (("trian", "invalid choice: 'trian'"), ("--trian", "unrecognized arguments: --trian")):
+        code, _, err = called(main.main, given)
+        assert (code, err.startswith("jaxdiff: "), said in err, err.count("\n")) == (2, True, True, 1)
+    wrong = ("--config", "nowhere")
+    one, other = called(train.main, *wrong), called(main.main, "train", *wrong)
+    assert one == (2, "", "train.py: no config file nowhere\n")
+    assert other == (2, "", "jaxdiff train: no config file nowhere\n")
