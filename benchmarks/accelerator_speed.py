@@ -60,7 +60,7 @@ def batch_here(toy: bool) -> int:
     """What fits with DDPM++, whose training step holds about 0.3 GB an image."""
     from jaxdiff.base.devices import memory
 
-    return 8 if toy else next((size for size in (256, 128, 64, 32) if memory() > size * 0.4e9), 16)
+    return 8 if toy else next((size for size in (256, 128, 64, 32) if (memory() or 0) > size * 0.4e9), 16)
 
 
 def machine(toy: bool, batch: int | None) -> Found:

@@ -97,12 +97,18 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def memory() -> int:
-    """Bytes that a device has; of CPUs, which share it, that of this machine, or what it grants to this process."""
+def memory() -> int | None:
+    """Bytes that a device has; of CPUs, which share it, that of this machine, or what it grants to this process.
+
+    None where the system does not tell.
+    """
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     if limit is not None:
         return int(limit)
     granted = Path("/sys/fs/cgroup/memory.max")
     text = granted.read_text() if granted.exists() else ""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows, which has no sysconf
+        return None
     return min(machine, int(text)) if text.strip().isdecimal() else machine

@@ -51,7 +51,7 @@ def _flops_of_a_step(plan: Plan, size: int) -> float:
 def _conclusion(compiled: Any, size: int, chips: int, where: Target | None) -> str:
     found = room(compiled, chips, where)
     if found is None:
-        return "whether it fits this machine is not known: its compiler does not tell"
+        return "whether it fits is not known: the compiler or the system does not tell"
     if not found.fits:
         smaller = size * (found.has - found.arguments) // max(found.needs - found.arguments, 1)
         return f"{found}: try {f'--batch_size {smaller}' if smaller > 0 else 'a smaller network'}"

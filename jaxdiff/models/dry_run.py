@@ -94,7 +94,7 @@ def _conclusion(experiment: Experiment, compiled: Any, where: Target | None = No
     """Whether the memory of the machine is enough, and what to try."""
     found = room(compiled, len(experiment.trainer.devices.devices), where)
     if found is None:
-        return "whether it fits this machine is not known: its compiler does not tell"
+        return "whether it fits is not known: the compiler or the system does not tell"
     if not found.fits:
         return f"{found}: try {_smaller(experiment, found)}"
     times = min(found.times, len(experiment.examples) // experiment.config.batch_size)

@@ -161,7 +161,7 @@ class Room:
 
 
 def room(compiled: Any, chips: int, where: Target | None = None) -> Room | None:
-    """In one of so many chips, or on all of this machine's CPUs, which share it; None if the compiler does not tell."""
+    """In one of so many chips, or on all of this machine's CPUs, which share it; None if it is not told."""
     found = compiled.memory_analysis()
     if found is None:
         return None
@@ -169,8 +169,8 @@ def room(compiled: Any, chips: int, where: Target | None = None) -> Room | None:
     needs = arguments + found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     if where is not None:
         return Room(where.title, int(where.memory), arguments, needs)
-    sharing = chips if jax.default_backend() == "cpu" else 1
-    return Room("this machine", devices.memory(), sharing * arguments, sharing * needs)
+    has, sharing = devices.memory(), chips if jax.default_backend() == "cpu" else 1
+    return None if has is None else Room("this machine", has, sharing * arguments, sharing * needs)
 
 
 def bytes_moved(compiled: Any) -> float:

@@ -1,6 +1,7 @@
 """The training loop: steps, rows of metrics, pictures and checkpoints, until the end or until asked to stop."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -31,7 +32,8 @@ class StopAsked:
         self.by: str | None = None
 
     def __enter__(self) -> "StopAsked":
-        self._before: dict[int, Any] = {number: signal.signal(number, self._asked) for number in self.SIGNALS}
+        heard = self.SIGNALS if threading.current_thread() is threading.main_thread() else ()  # others hear none
+        self._before: dict[int, Any] = {number: signal.signal(number, self._asked) for number in heard}
         return self
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
