@@ -430,6 +430,12 @@ def test_a_latent_model_from_its_folder_to_images(latent):
         model.encoded(z)
 
 
+def test_a_model_says_what_it_is_without_its_numbers(latent):
+    said = repr(load(latent / "latent")).splitlines()
+    assert said[0] == f"{latent / 'latent'} at step 0: latent diffusion, images of 8x8x1"
+    assert [line.strip() for line in said[1:]] == ["MLP with 1,098 parameters, Flow()", "sampled by DDPM(), 2 steps"]
+
+
 def test_what_is_no_diffusion_model_draws_nothing(latent):
     with pytest.raises(ValueError, match="trained Autoencoding, which draws no images: give another --workdir"):
         load(latent / "gone")

@@ -37,6 +37,21 @@ def beside(path: Path) -> Iterator[Path]:
         _remove(new)
 
 
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill beside that place, which must be free or empty; it is moved there once all is written."""
+    folder = folder.absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is there already: name another, or remove it first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with beside(folder) as new:
+        new.mkdir()
+        yield new
+        if folder.exists():
+            folder.rmdir()
+        new.rename(folder)
+
+
 _PART = ".part"
 
 

@@ -20,10 +20,11 @@ from jaxdiff.cli.evaluate_options import SEVERAL, settings
 from jaxdiff.cli.plan import Plan, planned
 from jaxdiff.cli.report import Report
 from jaxdiff.cli.sample import about
-from jaxdiff.cli.which import newest
+from jaxdiff.cli.which import newest, place_of
 from jaxdiff.data import Arrays
 from jaxdiff.data.examples import Examples
 from jaxdiff.models.config import Config, read_config
+from jaxdiff.models.published import folder_of
 from jaxdiff.models.real import Real, pixels_of, reference_of, samples_of
 
 _OTHERS = "--reference train compares with those it was trained on, --data with those of another config"
@@ -44,7 +45,7 @@ class Evaluation:
     @cached_property
     def own(self) -> Config:
         """That of the run; of a pipeline of diffusers, which has none, that which is named."""
-        return self.config if self.o.workdir is None else read_config(self.o.workdir, self.modules)
+        return self.config if self.o.workdir is None else read_config(folder_of(self.o.workdir), self.modules)
 
     @cached_property
     def config(self) -> Config:
@@ -60,7 +61,7 @@ class Evaluation:
     @property
     def place(self) -> Path:
         """Where pictures go: beside the run, or beside the images."""
-        return self.o.workdir or Path() if self.o.samples is None else self.o.samples.parent
+        return place_of(self.o) if self.o.samples is None else self.o.samples.parent
 
     @property
     def kept(self) -> Path:

@@ -41,6 +41,13 @@ COMMANDS = {
         without_memory="try --batch_size 1",
         stopped="stopped; what is drawn is kept, and the same command goes on with it",
     ),
+    "publish": Command(
+        about="a folder of a model for the Hugging Face Hub",
+        options="publish_options",
+        action="publish:publish",
+        without_memory="use a machine with more",
+        stopped="stopped; nothing is written",
+    ),
 }
 
 

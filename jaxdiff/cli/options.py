@@ -81,7 +81,13 @@ Add = Callable[..., argparse.Action]
 
 
 def which(add: Add) -> None:
-    add("--workdir", type=Path, metavar="DIR", help="the folder of a run (default: the one trained last in runs/)")
+    run = "the folder of a run (default: the one trained last in runs/), or of a published model, or hub:owner/name"
+    add("--workdir", type=Path, metavar="DIR", help=run)
+    which_parameters(add)
+    add("--from_diffusers", type=Path, metavar="DIR", help="a folder saved by diffusers, instead of a run")
+
+
+def which_parameters(add: Add) -> None:
     checkpoint = "which checkpoint of it, by its step (default: the newest), or best, if training.keep_best kept it"
     add("--checkpoint", type=_step, metavar="STEP", help=checkpoint)
     average = "which average of the parameters: its number in the config (default: 0), or none for the parameters"
@@ -89,7 +95,6 @@ def which(add: Add) -> None:
     add("--average", metavar="N", help=f"{average} {width}")
     code = "your own file or module whose classes the run uses; may be repeated"
     add("--code", action="append", metavar="FILE", help=code)
-    add("--from_diffusers", type=Path, metavar="DIR", help="a folder saved by diffusers, instead of a run")
 
 
 def what(add: Add, many: str = "how many images (default: as many as the config shows)") -> None:

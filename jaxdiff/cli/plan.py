@@ -14,7 +14,7 @@ from jaxdiff.base.words import plural
 from jaxdiff.cli.conflicts import check, sides_of
 from jaxdiff.cli.given import Inputs, edit_of, given_images, known_of, parsed_labels
 from jaxdiff.cli.how import guidance_of, sampler_of, steps_of
-from jaxdiff.cli.which import model_of
+from jaxdiff.cli.which import model_of, place_of
 from jaxdiff.core.arguments import check_parts
 from jaxdiff.core.grids import Grid
 from jaxdiff.core.samplers import Sampler
@@ -178,7 +178,7 @@ def outpainting_of(o: Namespace, model: Model) -> Outpainting | None:
 
 
 def places_of(o: Namespace) -> Places:
-    picture = o.out or unused((o.workdir or Path()) / "samples", ".png")  # that of an earlier call stays
+    picture = o.out or unused(place_of(o) / "samples", ".png")  # that of an earlier call stays
     return Places(picture, o.npz, o.singles, o.trajectory, o.open)
 
 

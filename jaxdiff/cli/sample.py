@@ -19,7 +19,7 @@ from jaxdiff.cli import output
 from jaxdiff.cli.drawing import Drawing, in_rows
 from jaxdiff.cli.dry_run import dry_run
 from jaxdiff.cli.plan import Plan, planned
-from jaxdiff.cli.which import newest
+from jaxdiff.cli.which import newest, place_of
 from jaxdiff.models import editing
 from jaxdiff.models.export import export
 from jaxdiff.models.target import target
@@ -45,7 +45,7 @@ def draw(o: Namespace) -> int:
 
 def check_places(o: Namespace) -> None:
     """Refuses places where nothing could be written, before anything is computed."""
-    path = (o.workdir or Path()) / "samples.png" if o.out is None else o.out
+    path = place_of(o) / "samples.png" if o.out is None else o.out
     if path.suffix.lower() != ".png":
         raise ValueError(f"--out must end in .png, got {path}: --npz and --singles write other forms")
     if o.npz is not None and o.npz.suffix.lower() != ".npz":

@@ -11,12 +11,18 @@ from jaxdiff.models.config import read_config
 from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.loading import load, load_diffusers
 from jaxdiff.models.model import Model
+from jaxdiff.models.published import is_of_the_hub
 
 
 def model_of(o: Namespace, code: Sequence[ModuleType]) -> Model:
     if o.from_diffusers is not None:
         return load_diffusers(o.from_diffusers)
     return load(o.workdir or newest(Path("runs"), code), o.checkpoint, average_of(o.average), code)
+
+
+def place_of(o: Namespace) -> Path:
+    """Where pictures go: beside the run; of a model of the Hub, or of diffusers, into this folder."""
+    return Path() if o.workdir is None or is_of_the_hub(o.workdir) else Path(o.workdir)
 
 
 def newest(runs: Path, code: Sequence[ModuleType] = ()) -> Path:

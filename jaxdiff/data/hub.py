@@ -126,7 +126,7 @@ def _prepared(name: str, config: str | None, revision: str | None) -> Any:
         raise ValueError("Hub needs the library datasets: pip install datasets") from None
     if Path(name).is_dir():
         raise ValueError(f"{name} is also a folder here, which would be read instead: start from another folder")
-    with quiet("datasets", "huggingface_hub"), contextlib.nullcontext() if _reachable() else _offline():
+    with quiet("datasets", "huggingface_hub"), contextlib.nullcontext() if reachable() else _offline():
         try:
             builder = datasets.load_dataset_builder(name, config, revision=revision)
             builder.download_and_prepare()
@@ -135,7 +135,7 @@ def _prepared(name: str, config: str | None, revision: str | None) -> Any:
         return _revised(builder, name, revision)
 
 
-def _reachable() -> bool:
+def reachable() -> bool:
     """Asked once: the library itself would try for a minute before it looks into its cache."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session

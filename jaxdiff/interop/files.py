@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from jaxdiff.base.files import beside, read_json, regular
+from jaxdiff.base.files import new_folder, read_json, regular
 
 Tensors = dict[str, np.ndarray]
 
@@ -99,15 +99,7 @@ def _present(name: str) -> str:
 
 
 def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-    """A new folder of diffusers. It is made beside its place and moved there when all of it is written."""
-    folder = folder.absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is there already: name another, or remove it first")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with beside(folder) as new:
-        new.mkdir()
+    """A new folder of diffusers."""
+    with new_folder(folder) as new:
         write_file(new / WEIGHTS, tensors)
         (new / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        if folder.exists():
-            folder.rmdir()
-        new.rename(folder)

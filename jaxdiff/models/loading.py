@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxdiff import interop
 from jaxdiff.core.samplers import DDIM
+from jaxdiff.models import published
 from jaxdiff.models.classification import Classification
 from jaxdiff.models.conditions import Labels
 from jaxdiff.models.diffusion import Diffusion
@@ -42,11 +43,13 @@ def load(
 ) -> Model:
     """The model that a run trained: from its newest checkpoint, from that of a step, or the best.
 
+    Or one that is published: a folder that `jaxdiff publish` wrote, or `hub:owner/name` of the Hugging Face Hub.
+
     `average` is which of the config's averages, by number; a width below 0.28 puts together that average from the
     power averages of all checkpoints (Karras et al. 2024); None takes the parameters as they are. A run whose
     config names classes outside jaxdiff is read with `code`, the modules that they are in.
     """
-    run = opened(Path(folder), code)
+    run = opened(published.folder_of(folder), code)
     if not isinstance(run.config.system, Diffusion):
         what = type(run.config.system).__name__
         raise ValueError(f"{folder} trained {what}, which draws no images: give another --workdir")
@@ -66,6 +69,10 @@ def load_classifier(folder: str | Path, step: Step = None, code: Sequence[Module
 
 def parameters_of(run: Run, step: Step, average: int | float | None) -> tuple[int, Any]:
     """The step they are of, and the parameters."""
+    if published.is_published(run.folder):
+        if step is not None or average != 0:
+            raise ValueError(f"{run.folder} is published, with one set of parameters: leave out checkpoint and average")
+        return published.read(run.folder, run.state_shapes.params)
     kinds = run.config.training.averages
     if isinstance(average, float):
         return _profile(run, step, average)

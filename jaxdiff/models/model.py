@@ -13,6 +13,7 @@ from tqdm import tqdm
 from jaxdiff.base import notebook
 from jaxdiff.base.checks import require
 from jaxdiff.base.text import did_you_mean
+from jaxdiff.base.words import plural
 from jaxdiff.core import sampling
 from jaxdiff.core.arguments import checked_indices, checked_sampler
 from jaxdiff.core.denoise import Denoiser
@@ -29,6 +30,7 @@ from jaxdiff.models.edit import Edit, EditCondition, turns
 from jaxdiff.models.latents import decoded, encoded
 from jaxdiff.models.likelihood import Likelihood
 from jaxdiff.nets.autoencoder import Codec
+from jaxdiff.training.state import parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,18 @@ class Model:
     codec: Codec | None = None
     classes: tuple[str, ...] = ()
     name: str = "a model"
+
+    def __repr__(self) -> str:
+        """What it is, in a few lines, without its numbers."""
+        system, kind = self.system, "latent diffusion" if self.codec is not None else "diffusion"
+        told = [f"{type(system.network).__name__} with {parameters(self.params):,} parameters, {system.process}"]
+        if isinstance(system.condition, Labels):
+            told += [f"labels {', '.join(self.choices()[1][:20])}{', ...' * (system.condition.classes > 20)}"]
+        elif system.condition is not None:
+            told += ["prompts"]
+        scale = f", guidance_scale={system.guidance_scale:g}" * (system.condition is not None)
+        told += [f"sampled by {system.sampler}, {plural(system.steps, 'step')}{scale}"]
+        return "\n    ".join([f"{self.name}: {kind}, images of {'x'.join(map(str, self.image_shape))}", *told])
 
     @cached_property
     def image_shape(self) -> tuple[int, ...]:
