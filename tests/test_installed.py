@@ -119,3 +119,33 @@ def test_the_command_is_the_scripts_by_another_name(called, monkeypatch, tmp_pat
     one, other = called(train.main, *wrong), called(main.main, "train", *wrong)
     assert one == (2, "", "train.py: no config file nowhere\n")
     assert other == (2, "", "jaxdiff train: no config file nowhere\n")
+
+
+COMPLETE = """
+eval "$1"
+COMP_WORDS=("${@:2}") COMP_CWORD=$(($# - 2))
+_jaxdiff
+echo "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
+def test_a_shell_completes_it(called, tmp_path):
+    code, script, _ = called(main.main, "--completion")
+    assert code == 0
+    for name in ("runs/mnist", "runs/digits", "configs"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "configs" / "mine.py").touch()
+
+    def completed(*words):
+        command = ["bash", "-c", COMPLETE, "bash", script, "jaxdiff", *words]
+        return set(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split())
+
+    assert completed("") == {*main.COMMANDS, "--help", "--version"}
+    assert completed("ev") == {"evaluate"}
+    assert completed("train", "--re") == {"--restart"}
+    assert completed("train", "--config", "fashion_mnist_s") == {"fashion_mnist_score"}
+    assert {"digits", "configs/mine.py"} <= completed("train", "--config", "")
+    assert completed("sample", "--workdir", "runs/m") == {"runs/mnist"}
+    assert completed("publish", "") == {"runs/mnist", "runs/digits"}
+    assert {"--guidance_scale", "--eta", "--help"} <= completed("sample", "--")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 import jaxdiff
+from jaxdiff.cli import completion
 from jaxdiff.cli.command import Parser, run, undisturbed
 
 
@@ -68,6 +69,12 @@ def command(name: str, prog: str, arguments: list[str] | None = None) -> int:
     return run(prog, act, known.without_memory, known.stopped)
 
 
+def _flags(known: Command) -> list[str]:
+    """All that its --help names."""
+    made = import_module(f"jaxdiff.cli.{known.options}").parser()
+    return [flag for action in made._actions for flag in action.option_strings if flag.startswith("--")]
+
+
 def main() -> int:
     """`jaxdiff`, the one command of an installed package."""
     listed = "\n".join(f"  jaxdiff {name:10}{known.about}" for name, known in COMMANDS.items())
@@ -75,5 +82,12 @@ def main() -> int:
     parser = Parser("jaxdiff", f"Image diffusion in JAX.\n\n{listed}", usage=usage)
     parser.add_argument("--version", action="version", version=f"jaxdiff {jaxdiff.__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=f"one of {', '.join(COMMANDS)}")
+    completes = (
+        'print what makes bash or zsh complete commands, options, configs and runs: eval "$(jaxdiff --completion)"'
+    )
+    parser.add_argument("--completion", action="store_true", help=completes)
+    if sys.argv[1:2] == ["--completion"]:
+        print(completion.script({name: _flags(known) for name, known in COMMANDS.items()}))
+        return 0
     name = parser.parse_args(sys.argv[1:2] or ["--help"]).command
     return command(name, f"jaxdiff {name}", sys.argv[2:])

@@ -1,0 +1,26 @@
+"""What a shell needs to complete the command: a function of bash, which zsh takes too."""
+
+from collections.abc import Mapping, Sequence
+
+from jaxdiff.base import shipped
+
+_SCRIPT = """[ -z "$ZSH_VERSION" ] || {{ autoload -Uz bashcompinit && bashcompinit; }}
+_jaxdiff() {{
+    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} words
+    case $before in
+        --config | --data) words="{configs} $(compgen -G '*.py'; compgen -G 'configs/*.py')" ;;
+        --workdir | --classifier | --judge | publish) words=$(compgen -G 'runs/*') ;;
+        *)  case ${{COMP_WORDS[1]}} in
+{cases}
+                *) words="{commands} --help --version" ;;
+            esac ;;
+    esac
+    COMPREPLY=($(compgen -W "$words" -- "$word"))
+}}
+complete -o default -F _jaxdiff jaxdiff"""
+
+
+def script(flags: Mapping[str, Sequence[str]]) -> str:
+    """For commands and the flags of each."""
+    cases = "\n".join(f'                {name}) words="{" ".join(each)}" ;;' for name, each in flags.items())
+    return _SCRIPT.format(configs=" ".join(shipped.names()), cases=cases, commands=" ".join(flags))
