@@ -1,6 +1,7 @@
 """Weights & Biases, for those who ask for it: training.wandb="my project"."""
 
 import importlib
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,6 @@ def begin(project: str, folder: Path, config: Any) -> Any:
     """The run of this folder over there, a new one or the one that is resumed."""
     wandb, known = require_wandb(), folder / "wandb_id"
     if not known.exists():
-        files.write(known, wandb.util.generate_id())
+        files.write(known, secrets.token_hex(4))
     name = known.read_text(encoding="utf-8")
     return wandb.init(project=project, name=folder.name, id=name, dir=folder, config=config, resume="allow")
