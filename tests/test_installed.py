@@ -14,6 +14,7 @@ import jaxdiff
 import train
 from jaxdiff.base import shipped
 from jaxdiff.cli import main
+from jaxdiff.cli import train as training
 
 ROOT = Path(__file__).parent.parent
 SOURCES = (
@@ -34,6 +35,7 @@ def pip(*arguments):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
+    pytest.importorskip("pip")
     pytest.importorskip("setuptools", "77")
     folder = tmp_path_factory.mktemp("wheel")
     (folder / "source").mkdir()
@@ -119,6 +121,13 @@ def test_the_command_is_the_scripts_by_another_name(called, monkeypatch, tmp_pat
     one, other = called(train.main, *wrong), called(main.main, "train", *wrong)
     assert one == (2, "", "train.py: no config file nowhere\n")
     assert other == (2, "", "jaxdiff train: no config file nowhere\n")
+
+
+def test_what_resumes_is_the_command_that_was_called(monkeypatch):
+    for program, called in (("/usr/bin/jaxdiff", "jaxdiff train"), ("train.py", "python train.py")):
+        before = ["train"] * (program != "train.py")
+        monkeypatch.setattr(sys, "argv", [program, *before, "--config", "a b.py", "--restart", "batch_size=8"])
+        assert training.again() == f"{called} --config 'a b.py' batch_size=8"
 
 
 COMPLETE = """

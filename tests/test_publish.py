@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from test_hub import Handler, StandIn
 from toy import config
 
 import evaluate
@@ -216,6 +217,50 @@ def test_a_model_of_the_hub_is_read_from_its_cache(published, tmp_path):
     assert revision == f"hub:me/digits@v7 {missing}"
     assert drawn == "0 True"
     np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), jaxdiff.load(published).sample(2, labels=3))
+
+
+class Models(Handler):
+    """The stand-in for the Hub has data sets alone: models are asked for by other paths."""
+
+    def do_GET(self):
+        of_models = "/api/models/"
+        begins = of_models if self.path.startswith(of_models) else "/"
+        self.path = self.path.replace(begins, "/api/datasets/" if begins == of_models else "/datasets/", 1)
+        super().do_GET()
+
+    do_HEAD = do_POST = do_GET
+
+
+DOWNLOAD = """
+from jaxdiff.models.published import folder_of
+for name in ("hub:me/digits", "hub:me/none", "hub:me/digits@v7", "hub:me/gated"):
+    try:
+        folder = folder_of(name)
+        print(*sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()))
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_only_what_is_read_is_downloaded(published, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    with StandIn() as hub:
+        hub.RequestHandlerClass = Models
+        there = {str(path.relative_to(published)): path for path in published.rglob("*") if path.is_file()}
+        hub.commit("me/digits", {name: path.read_bytes() for name, path in there.items()} | {"run.py": b"1 / 0"})
+        hub.gated.add("me/gated")
+        known = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_address[1]}", "HF_HOME": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", DOWNLOAD], cwd=ROOT, env=os.environ | known, capture_output=True, text=True
+        )
+        hub.shutdown()
+    assert done.returncode == 0, done.stderr
+    kept, none, revision, gated = done.stdout.splitlines()
+    codec = "codec/config.json codec/diffusion_pytorch_model.safetensors"
+    assert kept == f"{codec} config.json data.json model.safetensors"
+    assert none.startswith("hub:me/none is not on the Hub, or is private: ")
+    assert revision.startswith("hub:me/digits@v7 has no such revision: ")
+    assert gated.startswith("hub:me/gated is gated: ask for access")
 
 
 def test_without_its_library_one_line_says_so(called, monkeypatch):

@@ -12,7 +12,7 @@ import train
 from jaxdiff.base import environment
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "RESULTS.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "RESULTS.md", ROOT / "CONTRIBUTING.md"]
 
 
 def programs(name):

@@ -27,11 +27,11 @@ def train(o: Namespace) -> int:
         return 0
     stopped = experiment.train(o.restart)
     if stopped:
-        say(f"stopped by {stopped}, and saved. To resume:\n    {_again()}")
+        say(f"stopped by {stopped}, and saved. To resume:\n    {again()}")
     return 130 if stopped == "SIGINT" else 143 if stopped else 0
 
 
-def _again() -> str:
+def again() -> str:
     """This command, as it was called, but for what is done once."""
     program, *rest = sys.argv
     called = f"python {program}" if program.endswith(".py") else Path(program).stem
