@@ -22,7 +22,7 @@ TOY = (
 
 def train_and_draw(toy: bool, batch: int, picture: Path, seconds: float) -> dict[str, Any]:
     """The config cifar10 in bfloat16, warmed up sooner than the config has it, and 80 images of it."""
-    from jaxdiff.training.logbook import read_metrics
+    from jaxdiff.training.metrics import read_metrics
 
     end, data = time.monotonic() + seconds, "cifar10" if has_cifar10() and not toy else "digits"
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ from jaxdiff.data import Folder, Tfds
 from jaxdiff.models import Diffusion, Prompts
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.nets import MLP, Autoencoder, DiT, Prompted, SmallUNet
-from jaxdiff.training.logbook import read_metrics
+from jaxdiff.training.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))

@@ -19,7 +19,8 @@ from jaxdiff.models.held_out import COLUMNS, COUNT, LEVELS, HeldOut
 from jaxdiff.models.system import Constants
 from jaxdiff.nets import EncoderUNet
 from jaxdiff.training import Training
-from jaxdiff.training.logbook import Logbook, read_metrics
+from jaxdiff.training.logbook import Logbook
+from jaxdiff.training.metrics import read_metrics
 from jaxdiff.training.step import Seen
 
 OWN = "def means(images):\n    return images.reshape(len(images), 2, 32).mean(2)\n"

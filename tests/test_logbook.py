@@ -13,7 +13,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from jaxdiff.base.files import locked
 from jaxdiff.data import images
-from jaxdiff.training.logbook import COLUMNS, Logbook, read_metrics, smoothed
+from jaxdiff.training.logbook import Logbook
+from jaxdiff.training.metrics import COLUMNS, read_metrics, smoothed
 
 
 def row(step, loss=0.1 + 0.2, **others):

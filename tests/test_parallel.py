@@ -20,7 +20,7 @@ from jaxdiff.base import environment
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.nets import MLP
 from jaxdiff.training import placing
-from jaxdiff.training.logbook import read_metrics
+from jaxdiff.training.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
 

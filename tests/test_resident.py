@@ -9,7 +9,7 @@ from toy import config
 from jaxdiff.models import experiment as experiments
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.nets.machine import Kind, compiled_for
-from jaxdiff.training.logbook import read_metrics
+from jaxdiff.training.metrics import read_metrics
 
 
 def trained(folder, placing, steps_per_call=1, **fields):

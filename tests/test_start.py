@@ -26,7 +26,7 @@ from jaxdiff.models.experiment import Experiment
 from jaxdiff.nets import MLP, DiT, GaussianFourier, SmallUNet, UNet, machine
 from jaxdiff.nets.machine import Kind
 from jaxdiff.training import Adam, Ema
-from jaxdiff.training.logbook import read_metrics
+from jaxdiff.training.metrics import read_metrics
 from jaxdiff.training.placing import Trainer
 from jaxdiff.training.state import bytes_of
 

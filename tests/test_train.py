@@ -31,7 +31,7 @@ from jaxdiff.models.config import written
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.nets import MLP
 from jaxdiff.training.checkpoint import Checkpoints
-from jaxdiff.training.logbook import read_metrics
+from jaxdiff.training.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
 TOY = ("--config", "tests/toy.py")

@@ -13,7 +13,7 @@ from jaxdiff.base.words import amount, duration, plural, speed
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.target import Bound, Room, Target, bytes_moved, dtype_of, room
 from jaxdiff.nets.machine import Kind, compiled_for
-from jaxdiff.training.logbook import read_metrics
+from jaxdiff.training.metrics import read_metrics
 from jaxdiff.training.state import Training, bytes_of, parameters
 
 ROWS = 10  # of metrics.csv, the last ones, whose speed counts

@@ -34,8 +34,9 @@ from jaxdiff.models.workdir import WRITTEN, prepared
 from jaxdiff.nets import machine
 from jaxdiff.training import wandb
 from jaxdiff.training.checkpoint import Best, Checkpoints
-from jaxdiff.training.logbook import Logbook, read_metrics
+from jaxdiff.training.logbook import Logbook
 from jaxdiff.training.loop import train
+from jaxdiff.training.metrics import read_metrics
 from jaxdiff.training.pace import Pace, longer, resumed
 from jaxdiff.training.placing import Trainer
 from jaxdiff.training.state import State, Training, bytes_of, parameters

@@ -3,8 +3,6 @@
 import contextlib
 import io
 import math
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from jaxdiff.base import files, pictures
-from jaxdiff.base.console import warn
+from jaxdiff.training.metrics import COLUMNS, gone_on_from, line_of, number, smoothed
 from jaxdiff.training.screen import Screen, say, screen
 from jaxdiff.training.state import HELD_OUT
-
-COLUMNS = ("step", "epoch", "loss", "gradient_norm", "learning_rate", "skipped", "images_per_second")
 
 
 class Logbook:
@@ -39,10 +35,10 @@ class Logbook:
         from jaxdiff.training.events import Events
 
         self.folder, self._wandb, self._quiet = folder, wandb, quiet
-        self._rows = [row for row in _gone_on_from(folder / "metrics.csv") if row["step"] <= start]
+        self._rows = [row for row in gone_on_from(folder / "metrics.csv") if row["step"] <= start]
         self._columns = tuple(dict.fromkeys([*COLUMNS, *(name for row in self._rows for name in row), *more]))
         kept = [self._columns, *map(self._values, self._rows)]
-        files.write(folder / "metrics.csv", "".join(map(_line, kept)))
+        files.write(folder / "metrics.csv", "".join(map(line_of, kept)))
         self._file = open(folder / "metrics.csv", "a", encoding="utf-8")  # noqa: SIM115
         self._events = Events(folder / "events", start + 1)
         self._start, self._steps = start, steps
@@ -59,7 +55,7 @@ class Logbook:
     def write(self, row: dict[str, float]) -> None:
         """One row of metrics."""
         self._rows.append(row)
-        self._file.write(_line(self._values(row)))
+        self._file.write(line_of(self._values(row)))
         self._file.flush()
         self._events.scalars(
             int(row["step"]),
@@ -71,7 +67,7 @@ class Logbook:
 
     def _values(self, row: dict[str, float]) -> tuple[str, ...]:
         """In the order of the columns; nothing where the row has none."""
-        return tuple(_number(row[name]) if name in row else "" for name in self._columns)
+        return tuple(number(row[name]) if name in row else "" for name in self._columns)
 
     def say(self, text: str) -> None:
         if not self._quiet:
@@ -123,81 +119,3 @@ class Logbook:
             if self._wandb is not None:
                 closing.callback(self._wandb.finish)
             self.plot()
-
-
-def smoothed(values: np.ndarray, width: int) -> np.ndarray:
-    """The mean of the last `width` finite values at each place."""
-    finite = np.isfinite(values)
-    sums, counts = (np.cumsum(np.append(0.0, v)) for v in (np.where(finite, values, 0.0), finite))
-    first = np.maximum(np.arange(1, len(values) + 1) - width, 0)
-    counted = np.maximum(counts[1:] - counts[first], 1)
-    return (sums[1:] - sums[first]) / counted
-
-
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv that can be read."""
-    return _parsed(path)[0]
-
-
-def _gone_on_from(path: Path) -> list[dict[str, float]]:
-    """The rows that can be read. If there is more in the file, a line cut short by a crash say, it is kept aside."""
-    rows, whole = _parsed(path)
-    if not whole:
-        aside = files.unused(path.with_name("metrics_old.csv"))
-        os.replace(path, aside)
-        warn(f"{path} has lines that are no rows of metrics: {len(rows)} rows go on, the file is now {aside.name}")
-    return rows
-
-
-def _parsed(path: Path) -> tuple[list[dict[str, float]], bool]:
-    """The rows, and whether these are all there is."""
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no file: move it away, a run keeps its metrics there")
-    if not path.exists() or path.stat().st_size == 0:
-        return [], True
-    rows: list[dict[str, float]] = []
-    whole = True
-    with open(path, "rb") as file:
-        columns = _columns(file.readline(_LONGEST))
-        ours = bool(columns)
-        while ours and (line := file.readline(_LONGEST)):
-            row = _row(line, columns)
-            if row is None:
-                whole = False
-            else:
-                rows.append(row)
-            if len(line) == _LONGEST:  # no text: it may go on for ever
-                return rows, False
-    return rows, ours and whole
-
-
-_LONGEST = 10_000  # bytes of a line
-
-
-def _columns(line: bytes) -> tuple[str, ...]:
-    """What a header names, if it is of ours and ends: the columns of all runs, and any others."""
-    try:
-        names = tuple(line.decode("ascii").removesuffix("\n").split(","))
-    except ValueError:
-        return ()
-    legal = names[: len(COLUMNS)] == COLUMNS and len(set(names)) == len(names) <= 100
-    return names if legal and line.endswith(b"\n") and all(re.fullmatch(r"\w+", name) for name in names) else ()
-
-
-def _row(line: bytes, columns: tuple[str, ...]) -> dict[str, float] | None:
-    """A whole line's numbers; those of all runs must be there."""
-    try:
-        texts = line.decode("ascii").removesuffix("\n").split(",")
-        numbers = {name: float(text) for name, text in zip(columns, texts, strict=True) if text or name in COLUMNS}
-    except ValueError:
-        return None
-    return numbers if line.endswith(b"\n") and math.isfinite(numbers["step"]) else None
-
-
-def _number(value: float) -> str:
-    """As few digits as tell the number apart in its precision."""
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
-
-
-def _line(values: tuple[Any, ...]) -> str:
-    return ",".join(value if isinstance(value, str) else _number(value) for value in values) + "\n"
