@@ -428,6 +428,8 @@ def test_nearest(command):
     code, out, _ = command("--samples", "given.npz", "--data", "theirs.py", "--nearest")
     assert code == 0
     assert out.startswith("20 copies among 20 samples (")
+    shown = Path("runs/labelled/report.html").read_text()
+    assert all(f'"title": "{title}"' in shown for title in ("Copies of training images", "Most like training images"))
 
 
 def test_drawing_resumes(command, monkeypatch):

@@ -592,7 +592,8 @@ def test_a_dry_run_writes_nothing(command, monkeypatch, capsys, tmp_path):
 
 def test_what_a_run_leaves(finished):
     assert {path.name for path in finished.iterdir()} == {
-        *("config.json", "data.json", "metrics.csv", "loss.png", "samples", "checkpoints", "events", "lock")
+        *("config.json", "data.json", "about.json", "metrics.csv", "loss.png", "report.html"),
+        *("samples", "checkpoints", "events", "lock"),
     }
     assert sorted(path.name for path in (finished / "samples").iterdir()) == ["step_000040.png", "step_000080.png"]
     assert (finished / "metrics.csv").read_text().startswith("step,epoch,loss,gradient_norm,learning_rate,skipped,")

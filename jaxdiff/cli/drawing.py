@@ -18,6 +18,7 @@ from jaxdiff.cli import output
 from jaxdiff.cli.halving import halving
 from jaxdiff.cli.plan import IN_PICTURE, Plan
 from jaxdiff.core.sampling import Progress
+from jaxdiff.models.exhibits import frame
 from jaxdiff.training.loop import StopAsked
 
 AT_A_TIME = 64  # images of up to 128x128
@@ -149,9 +150,7 @@ class Drawing:
         self.pace.see(drawn)
         self.bar.update(int(drawn) - self.bar.n)
         if self.follows and progress.indices[0] == self.numbers[0]:
-            point = self.plan.model.system.process.at(self.plan.times[progress.step])
-            size = max(1.0, float(np.hypot(point.alpha, point.sigma)))  # exploding noise would be all black and white
-            self.frames.append((progress.images[:FOLLOWED] / size, progress.expected[:FOLLOWED]))
+            self.frames.append(frame(self.plan.model, self.plan.times, progress, FOLLOWED))
 
     # --- pictures ---------------------------------------------------------------------------------------------------
 

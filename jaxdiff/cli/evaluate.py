@@ -6,8 +6,13 @@ from jaxdiff.cli.distances import distances
 from jaxdiff.cli.evaluation import Evaluation
 from jaxdiff.cli.likelihood import likelihood
 from jaxdiff.cli.nearest import nearest
+from jaxdiff.training import page
 
 
 def evaluate(o: Namespace) -> int:
     """Answers what the options ask; the exit code."""
-    return (likelihood if o.likelihood else nearest if o.nearest else distances)(Evaluation(o))
+    asked = Evaluation(o)
+    code = (likelihood if o.likelihood else nearest if o.nearest else distances)(asked)
+    if asked.o.workdir is not None:
+        page.write(asked.o.workdir)
+    return code

@@ -12,6 +12,7 @@ from jaxdiff.base.text import shown
 from jaxdiff.models.dry_run import dry_run
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.target import target
+from jaxdiff.training import page
 
 
 def train(o: Namespace) -> int:
@@ -19,13 +20,14 @@ def train(o: Namespace) -> int:
     modules = [code.module(source) for source in o.code or ()]
     config = overrides(code.load(o.config), o.overrides)
     folder = o.workdir or Path("runs") / Path(o.config).stem
-    experiment = Experiment(config, folder, modules, o.accept_data)
+    experiment = Experiment(config, folder, modules, o.accept_data, again())
     if o.dry_run:
         where = None if o.target is None else target(o.target)
         for line in dry_run(experiment, where):
             print(shown(line), flush=True)
         return 0
     stopped = experiment.train(o.restart)
+    print(shown(str(folder / page.NAME)))
     if stopped:
         say(f"stopped by {stopped}, and saved. To resume:\n    {again()}")
     return 130 if stopped == "SIGINT" else 143 if stopped else 0

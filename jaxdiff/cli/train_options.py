@@ -15,7 +15,8 @@ DESCRIPTION = """Train a model: what and how is in a config, what comes of it in
 Run the same command again to resume, whether Ctrl-C or a power cut stopped it.
 """
 EPILOG = """
-In the folder of the run: config.json, metrics.csv, loss.png, samples/, checkpoints/, and events/ for TensorBoard.
+In the folder of the run: report.html, which shows it in a browser; config.json, metrics.csv, loss.png, samples/,
+checkpoints/, and events/ for TensorBoard.
 On several machines, or in several processes, give each JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID
 (Slurm and Cloud TPUs know them by themselves) and --distributed.
 """

@@ -1,8 +1,7 @@
 """A run that is trained: begun or resumed, checked before anything is written, shown as it goes."""
 
 import contextlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import interop
 from jaxdiff.base import files, plain, tree
 from jaxdiff.base.console import say, warn
-from jaxdiff.base.devices import EVERYWHERE, gathered, is_first
-from jaxdiff.base.words import amount, plural
+from jaxdiff.base.devices import EVERYWHERE, agreed, gathered, is_first
+from jaxdiff.base.words import amount
 from jaxdiff.data import identity
 from jaxdiff.data.batches import Batches
 from jaxdiff.data.examples import whole
-from jaxdiff.models.config import Config, modules_of, read_config, written
+from jaxdiff.models import about, exhibits
+from jaxdiff.models.config import Config, modules_of, read_config
 from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.held_out import HeldOut
 from jaxdiff.models.model import Model
@@ -32,28 +31,36 @@ from jaxdiff.models.system import Constants
 from jaxdiff.models.target import Target
 from jaxdiff.models.workdir import WRITTEN, prepared
 from jaxdiff.nets import machine
-from jaxdiff.training import wandb
+from jaxdiff.training import page, wandb
 from jaxdiff.training.checkpoint import Best, Checkpoints
 from jaxdiff.training.logbook import Logbook
 from jaxdiff.training.loop import train
 from jaxdiff.training.metrics import read_metrics
 from jaxdiff.training.pace import Pace, longer, resumed
 from jaxdiff.training.placing import Trainer
-from jaxdiff.training.state import State, Training, bytes_of, parameters
+from jaxdiff.training.state import State, Training, bytes_of
 from jaxdiff.training.step import Objective, Seen, train_step
 
 RESIDENT = 2 * 10**9  # bytes of data that a GPU or TPU keeps, unless the config says otherwise
-
-
 _LIKE_THESE = "set held_out to more images of the same kind, or to None"
 
 
 class Experiment(Run):
-    """A run and what it takes to train it: the data. With `accept_data` it resumes with others than it began with."""
+    """A run and what it takes to train it: the data. With `accept_data` it resumes with others than it began with.
 
-    def __init__(self, config: Config, folder: Path, code: Sequence[ModuleType] = (), accept_data: bool = False):
+    `again` is what the user types to resume it, for its page.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        code: Sequence[ModuleType] = (),
+        accept_data: bool = False,
+        again: str | None = None,
+    ):
         super().__init__(config, folder, code)
-        self.accept_data = accept_data
+        self.accept_data, self.again = accept_data, again
         self.elsewhere: Target | None = None  # another machine to compile for, instead of this one
         self._at = 0  # the step at which it begins or resumes
 
@@ -171,11 +178,13 @@ class Experiment(Run):
             before = self._keep_schedule(at)
             if at % self.steps_per_call:
                 raise ValueError(f"training.steps_per_call must divide {at}, the step from which {self.folder} resumes")
-            self._write_about()
+            if is_first():
+                about.write(self, self.trainer, self.again)
             self.start.keep()
             pace = Pace(self.config.training, state, self.steps_per_call)
             if at >= pace.steps:
                 say(f"{self.folder} is trained to its end, step {at}{longer(self.config.training, state)}")
+                self._finish(state)
                 return None
             logbook = self._logbook(at, pace.steps, closing)
             for line in resumed(before, self.config.training, state):
@@ -215,7 +224,7 @@ class Experiment(Run):
         if logbook is not None:
             logbook.begin()
         state = pace.start(state)
-        _, stopped = train(
+        state, stopped = train(
             state,
             lambda state, batch: step(state, constants, batch),
             map(self.trainer.put, ahead),
@@ -227,14 +236,28 @@ class Experiment(Run):
             batch_size=self.config.batch_size,
             batches_an_epoch=batches.steps_per_epoch,
         )
+        if stopped is None:
+            self._finish(state)
         return stopped
+
+    def _finish(self, state: State) -> None:
+        """What its page shows of the trained model."""
+        place, system = self.folder / "drawn" / f"step_{int(state.step):06}", self.config.system
+        if isinstance(system, Diffusion) and agreed(is_first() and exhibits.worth(self, place)):
+            model = self._model(system, self._averaged(state))
+            if is_first():
+                exhibits.draw(model, place)
+        if is_first():
+            page.write(self.folder)
 
     def _averaged(self, state: State) -> Any:
         return jax.device_put(gathered(state.ema[0]), jax.local_devices()[0])
 
+    def _model(self, system: Diffusion, params: Any) -> Model:
+        return Model(system, params, self.shape, self.codec, self.classes)
+
     def picture(self, state: State) -> np.ndarray:
-        params = self._averaged(state)
-        return self.config.system.picture(params, self.codec, self.shape, self.held_out)
+        return self.config.system.picture(self._averaged(state), self.codec, self.shape, self.held_out)
 
     # --- held out ---------------------------------------------------------------------------------------------------
 
@@ -257,7 +280,7 @@ class Experiment(Run):
         params, system = self._averaged(state), self.config.system
         found = {} if self._judged is None else self._judged.numbers(params, at)
         if self._quick is not None and isinstance(system, Diffusion):
-            found |= self._quick.numbers(Model(system, params, self.shape, self.codec, self.classes))
+            found |= self._quick.numbers(self._model(system, params))
         if best is not None:
             best.see(at, state, found[str(self.config.training.keep_best)])
         return found
@@ -365,20 +388,6 @@ class Experiment(Run):
         if free < need:
             raise ValueError(f"{self.folder} has {amount(free, 'B')} of space left, the run needs {amount(need, 'B')}")
 
-    # --- what is written ----------------------------------------------------------------------------------------------
-
-    def _write_about(self) -> None:
-        """All that reading the run takes beside its checkpoints."""
-        if not is_first():
-            return
-        files.write(self.folder / "config.json", written(self.config))
-        files.write(self.folder / "data.json", json.dumps(self.identity))
-        left_out = "".join(f"{name}: {why}\n" for name, why in self.examples.unreadable)
-        if left_out:
-            files.write(self.folder / "unreadable.txt", left_out)
-        if self.codec is not None and not (self.folder / "codec").is_dir():
-            interop.write_codec(self.folder / "codec", self.codec)
-
     def _logbook(self, at: int, steps: int, closing: contextlib.ExitStack) -> Logbook | None:
         """Of the first process, with its first lines."""
         if not is_first():
@@ -386,13 +395,5 @@ class Experiment(Run):
         training = self.config.training
         there = training.wandb and wandb.begin(training.wandb, self.folder, plain.to_data(self.config))
         logbook = closing.enter_context(Logbook(self.folder, at, steps, there, more=self.config.judged))
-        self._introduce(at, logbook.say)
+        about.introduce(self, self.trainer, at, logbook.say)
         return logbook
-
-    def _introduce(self, at: int, say: Callable[[str], None]) -> None:
-        count, begins = len(self.examples), f"resumes at step {at}" if at else "begins"
-        what = f"{plural(count, 'image')}, {parameters(self.state_shapes.params):,} parameters, {self.trainer}"
-        say(f"{self.folder} {begins}: {what}")
-        if self.examples.unreadable:
-            left_out, path = plural(len(self.examples.unreadable), "file"), self.folder / "unreadable.txt"
-            say(f"{left_out} could not be read and left out: {path} says why")

@@ -44,7 +44,9 @@ def train(
         named = config
     else:
         named, workdir = users.load(config), workdir or Path("runs") / Path(config).stem
-    experiment = Experiment(overrides(named, changes), Path(workdir), code, accept_data)
+    first = "config" if isinstance(config, Config) else repr(str(config))
+    again = f"jaxdiff.train({', '.join([first, *map(repr, (str(workdir), *changes))])})"
+    experiment = Experiment(overrides(named, changes), Path(workdir), code, accept_data, again)
     stopped = experiment.train(restart)
     if stopped:
         say(f"stopped by {stopped}, and saved: the same call resumes")

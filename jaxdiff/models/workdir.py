@@ -10,8 +10,9 @@ from jaxdiff.base.console import say
 from jaxdiff.base.devices import agreed, is_first
 
 WRITTEN = (  # in the folder of a run, beside config.json
-    *("best", "checkpoints", "codec", "data.json", "evaluation", "evaluation.json", "events", "latents-*.npy"),
-    *("loss.png", "metrics.csv", "samples", "teacher", "trajectories.npz", "unreadable.txt"),
+    *("about.json", "best", "checkpoints", "codec", "data.json", "drawn", "evaluation", "evaluation.json", "events"),
+    *("latents-*.npy", "loss.png", "metrics.csv", "report.html", "samples", "teacher", "trajectories.npz"),
+    "unreadable.txt",
 )
 
 
@@ -33,7 +34,8 @@ def prepared(folder: Path, restart: bool = False) -> Iterator[None]:
                 folder.mkdir()
                 held.enter_context(files.locked(folder))
                 say(f"the old run is now {aside}")
-            files.clear(folder / "samples")
+            for name in ("drawn", "samples"):
+                files.clear(folder / name)
             for name in ("teacher", "trajectories.npz"):
                 files.clear(folder, name)
         agreed(False)  # the others wait until the folder is the new one

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a bar or plain lines, metrics.csv, TensorBoard events, loss.png, pictures."""
+"""What a run tells while it goes: a bar or plain lines, metrics.csv, TensorBoard events, pictures, its page."""
 
 import contextlib
 import io
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxdiff.base import files, pictures
+from jaxdiff.training import page
 from jaxdiff.training.metrics import COLUMNS, gone_on_from, line_of, number, smoothed
 from jaxdiff.training.screen import Screen, say, screen
 from jaxdiff.training.state import HELD_OUT
@@ -43,6 +44,7 @@ class Logbook:
         self._events = Events(folder / "events", start + 1)
         self._start, self._steps = start, steps
         self._screen = Screen(start, steps)  # until it begins
+        page.write(folder)
 
     def begin(self) -> None:
         """From here on time is counted: what comes before, compiling above all, comes once."""
@@ -74,7 +76,7 @@ class Logbook:
             say(text)
 
     def picture(self, step: int, picture: np.ndarray) -> Path:
-        """Samples at a step, and the loss so far beside them in loss.png."""
+        """Samples at a step, and the loss so far beside them in loss.png; the page shows both."""
         path = self.folder / "samples" / f"step_{step:06}.png"
         path.parent.mkdir(exist_ok=True)
         pictures.save(path, picture)
@@ -82,6 +84,7 @@ class Logbook:
         if self._wandb is not None:
             self._wandb.log({"samples": self._wandb.Image(picture)}, step=step)
         self.plot()
+        page.write(self.folder)
         self._screen.show(path, self.folder / "loss.png")
         return path
 
@@ -119,3 +122,4 @@ class Logbook:
             if self._wandb is not None:
                 closing.callback(self._wandb.finish)
             self.plot()
+            page.write(self.folder)

@@ -28,6 +28,13 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return _parsed(path)[0]
 
 
+def seconds(rows: list[dict[str, float]], batch_size: int) -> float:
+    """How long the steps took, of which these rows tell the speed."""
+    steps = np.diff([0.0, *(row["step"] for row in rows)])
+    rates = np.array([row["images_per_second"] for row in rows])
+    return float(np.sum(steps * batch_size / np.where(rates > 0, rates, np.inf)))
+
+
 def gone_on_from(path: Path) -> list[dict[str, float]]:
     """The rows that can be read. If there is more in the file, a line cut short by a crash say, it is kept aside."""
     rows, whole = _parsed(path)
