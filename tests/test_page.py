@@ -29,10 +29,10 @@ TEMPLATE = Path(page.__file__).with_name("page.html").read_text()
 NOISE = np.random.default_rng(0)
 
 
-def metrics(folder, count, every=10, held_out=True):
-    lines = [",".join((*COLUMNS, "held_out_loss"))]
+def metrics(folder, count, every=10):
+    lines = [",".join((*COLUMNS, "held_out_loss", "held_out_loss_1", "held_out_loss_2"))]
     for step in range(every, count * every + 1, every):
-        seen = f"{2 / step + 0.1}" if held_out and step % (10 * every) == 0 else ""
+        seen = f"{2 / step + 0.1},0.5,0.75" if step % (10 * every) == 0 else ",,"
         lines.append(f"{step},{step / 50},{1 / step + 0.1},0.5,0.001,0,100,{seen}")
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
 
@@ -81,7 +81,10 @@ def test_a_run_on_its_page(tmp_path):
     assert list(loss["lines"]) == ["each row", "mean", "held out"]
     assert loss["lines"]["each row"][0] == [10, 0.2]
     assert loss["lines"]["mean"][-1][1] == pytest.approx(0.1 + (1 / 400 + 1 / 390) / 2, rel=1e-4)
-    assert [chart["title"] for chart in others] == ["gradient norm", "learning rate", "images per second"]
+    titles = ["gradient norm", "learning rate", "images per second", "held out loss"]
+    assert [chart["title"] for chart in others] == titles
+    seen = range(100, 401, 100)
+    assert others[-1]["lines"] == {"1": [[step, 0.5] for step in seen], "2": [[step, 0.75] for step in seen]}
     samples, forming, nearest = said["films"]
     assert [frame["caption"] for frame in samples["frames"]] == ["step 10", "step 20", "step 30"]
     assert [frame["caption"] for frame in forming["frames"]] == ["step 1 of 3", "step 2 of 3", "step 3 of 3"]

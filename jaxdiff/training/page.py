@@ -26,8 +26,8 @@ from jaxdiff.training.metrics import read_metrics, seconds, smoothed
 from jaxdiff.training.state import HELD_OUT
 
 NAME = "report.html"
-# What bounds the page, to 2 MB: pictures and their bytes, points of a line, results, and characters of the config.
-FRAMES, POINTS, RESULTS, CHARACTERS = 16, 400, 40, 50_000
+# What bounds the page, to 2 MB: pictures and their bytes, lines and their points, results, the config's characters.
+FRAMES, CHARTS, POINTS, RESULTS, CHARACTERS = 16, 8, 400, 40, 50_000
 LARGE, SMALL = 45_000, 20_000
 _KINDS = {"samples": "How far from real images", "likelihood of": "Likelihood", "nearest": "Copies of training images"}
 
@@ -98,8 +98,11 @@ def _charts(rows: list[dict[str, float]]) -> list[dict[str, Any]]:
     lines = {"each row": _line(rows, "loss"), "mean": _points(list(zip(steps, mean, strict=True)))}
     charts: list[dict[str, Any]] = [{"title": "loss", "lines": lines | {"held out": _line(rows, HELD_OUT)}}]
     known = ("step", "epoch", "loss", "skipped", HELD_OUT)
-    others = dict.fromkeys(name for row in rows for name in row if name not in known)
-    charts += [{"title": name.replace("_", " "), "lines": {"": _line(rows, name)}} for name in list(others)[:12]]
+    others: dict[str, dict[str, Any]] = {}  # held_out_loss_1, held_out_loss_2, ... are lines of one chart
+    for name in dict.fromkeys(name for row in rows for name in row if name not in known):
+        title, _, number = name.rpartition("_") if name[-1].isdecimal() else (name, "", "")
+        others.setdefault(title.replace("_", " "), {})[number] = _line(rows, name)
+    charts += [{"title": title, "lines": lines} for title, lines in list(others.items())[:CHARTS]]
     for chart in charts:
         chart["lines"] = {name: points for name, points in chart["lines"].items() if points}
     return [chart for chart in charts if any(len(points) > 1 for points in chart["lines"].values())]
