@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from base64 import b64decode
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -128,11 +129,11 @@ def test_a_name_that_would_be_markup_is_text(tmp_path):
 
 def test_a_long_run_has_a_page_of_two_megabytes_at_most(tmp_path):
     metrics(tmp_path, 30_000)
-    for step in range(1, 31):
-        picture = NOISE.integers(0, 256, (300, 300, 3), np.uint8)  # nothing takes more space than noise
+    for step in range(1, 21):
+        picture = NOISE.integers(0, 256, (220, 220, 3), np.uint8)  # nothing takes more space than noise
         pictures.save(tmp_path / "samples" / f"step_{step:06}.png", picture)
-        pictures.save(tmp_path / "drawn" / "step_000030" / f"denoising_{step:04}_of_0030.png", picture)
-    pictures.save(tmp_path / "drawn" / "step_000030" / "guidance.png", picture)
+        pictures.save(tmp_path / "drawn" / "step_000020" / f"denoising_{step:04}_of_0020.png", picture)
+    pictures.save(tmp_path / "drawn" / "step_000020" / "guidance.png", picture)
     for name in ("nearest", "evaluation_steps", "evaluation_eta", "evaluation_sampler", "evaluation_guidance_scale"):
         pictures.save(tmp_path / f"{name}.png", picture)
     result = {"of": {"samples": {"how": "DDIM" * 20}}, "numbers": {f"number {n}": {"value": n} for n in range(10)}}
@@ -144,7 +145,7 @@ def test_a_long_run_has_a_page_of_two_megabytes_at_most(tmp_path):
     said = data_of(file)
     captions = [frame["caption"] for frame in said["films"][0]["frames"]]
     assert len(captions) == page.FRAMES
-    assert (captions[0], captions[-1]) == ("step 1", "step 30")
+    assert (captions[0], captions[-1]) == ("step 1", "step 20")
     assert said["charts"][0]["lines"]["each row"][-1][0] == 300_000
     assert all(picture_of(frame).size[0] >= 75 for film in said["films"] for frame in film["frames"])
 
@@ -187,14 +188,20 @@ def test_what_is_damaged_costs_a_warning(tmp_path, capsys, name, content):
 
 
 def test_a_run_writes_its_page_as_it_goes(tmp_path, monkeypatch):
-    seen, real = [], page.write
+    seen, real, folder = [], page.write, tmp_path / "run"
     monkeypatch.setattr(page, "write", lambda folder: (real(folder), seen.append(data_of(folder / page.NAME))))
-    Experiment(toy.config, tmp_path / "run", again="python train.py").train()
+    config = replace(toy.config, training=replace(toy.config.training, placing="jit"))
+    Experiment(config, folder, again="python train.py").train()
     assert [said["facts"].get("step") for said in seen] == [None, "40 / 80", "80 / 80", "80 / 80", "80 / 80"]
     assert seen[0]["commands"]["resume"] == "python train.py"
-    assert seen[0]["commands"]["sample"] == f"python sample.py --workdir {tmp_path / 'run'}"
+    assert seen[0]["commands"]["sample"] == f"python sample.py --workdir {folder}"
     assert [len(said["films"][0]["frames"]) for said in seen[1:]] == [1, 2, 2, 2]
-    assert not (tmp_path / "run" / "drawn").exists()  # it took less than a minute
+    assert not (folder / "drawn").exists()  # it took less than a minute
+    monkeypatch.setattr(exhibits, "SHORT", 0)
+    Experiment(config, folder).train()  # of a finished run, what it lacks
+    forming, guided = seen[-1]["films"][1:]
+    assert [frame["caption"] for frame in forming["frames"]] == ["step 1 of 2", "step 2 of 2"]
+    assert guided["title"] == "Guidance scales, at step 80"
 
 
 def test_seconds_of_a_run():
@@ -230,15 +237,6 @@ def test_what_cannot_be_drawn_costs_a_warning(tmp_path, monkeypatch, capsys):
     exhibits.draw(Model(CONDITIONAL, {}, (4, 4, 1)), tmp_path / "drawn")
     assert "could not be drawn: division by zero" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_finished_run_gets_what_it_lacks(tmp_path, monkeypatch):
-    Experiment(toy.config, tmp_path / "run").train()
-    monkeypatch.setattr(exhibits, "SHORT", 0)
-    Experiment(toy.config, tmp_path / "run").train()
-    (forming, guided) = data_of(tmp_path / "run" / page.NAME)["films"][1:]
-    assert [frame["caption"] for frame in forming["frames"]] == ["step 1 of 2", "step 2 of 2"]
-    assert guided["title"] == "Guidance scales, at step 80"
 
 
 # --- in a browser ---------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from jaxdiff.base.console import say
 from jaxdiff.base.devices import agreed, is_first
 
 WRITTEN = (  # in the folder of a run, beside config.json
-    *("about.json", "best", "checkpoints", "codec", "data.json", "drawn", "evaluation", "evaluation.json", "events"),
-    *("latents-*.npy", "loss.png", "metrics.csv", "report.html", "samples", "teacher", "trajectories.npz"),
-    "unreadable.txt",
+    *("best", "checkpoints", "codec", "data.json", "evaluation", "evaluation.json", "events", "latents-*.npy"),
+    *("loss.png", "metrics.csv", "samples", "teacher", "trajectories.npz", "unreadable.txt"),
+    *("about.json", "drawn", "report.html"),
 )
 
 
