@@ -19,6 +19,8 @@ Times = Float[Array, "steps+1"]
 
 
 class Grid(Protocol):
+    """(process, steps) -> steps + 1 falling times: any function or frozen dataclass that gives them."""
+
     def __call__(self, process: Process, steps: int) -> Times: ...
 
 

@@ -328,5 +328,6 @@ def split(denoise: Denoiser) -> tuple[Any, Any]:
 
 
 def join(inputs: Any, rest: Any) -> Denoiser:
+    """The inverse of `split`."""
     structure, leaves = rest
     return jax.tree.unflatten(structure, eqx.combine(inputs, list(leaves)))

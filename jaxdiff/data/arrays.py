@@ -26,7 +26,7 @@ class Arrays:
     must be in 0..255; floats in [0, 1], or, if any is below 0, in [-1, 1]. Labels are whole numbers from 0.
     """
 
-    path: str = may_change()
+    path: str = may_change()  # the file
     images: str = "images"
     labels: str = "labels"
 

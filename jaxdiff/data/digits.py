@@ -20,8 +20,8 @@ class Digits:
     It is the test set of UCI's "Optical Recognition of Handwritten Digits", which scikit-learn has as `load_digits`.
     """
 
-    size: int = 8
-    split: Split = "all"
+    size: int = 8  # of a side, in pixels: larger than 8 is enlarged
+    split: Split = "all"  # train: the first 1,500; test: the rest, by other writers; all
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or not 8 <= self.size <= 256:

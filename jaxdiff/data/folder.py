@@ -47,7 +47,7 @@ class Folder:
 
     path: str = may_change()
     size: int | tuple[int, int] = 128  # or (height, width)
-    channels: int = 3
+    channels: int = 3  # 3: colour, 1: gray
     labels: str = "auto"
     strict: bool = False
 

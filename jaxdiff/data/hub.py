@@ -40,7 +40,7 @@ class Hub:
     `size` is needed if the images are of many sizes. Those that cannot be read are left out and listed.
     """
 
-    name: str
+    name: str  # owner/name
     split: str = "train"
     size: int | tuple[int, int] | None = None  # or (height, width); None: as they are
     channels: int | None = None  # None: as they are

@@ -37,6 +37,7 @@ def prepare(name: str) -> None:
 
 
 def main() -> int:
+    """Prepares what is named on the command line; the exit code."""
     try:
         prepare(*sys.argv[1:])
     except ValueError as error:

@@ -28,7 +28,7 @@ class Tfds:
     those of the feature `label`, or of the only one that names classes.
     """
 
-    name: str
+    name: str  # in the catalogue of TensorFlow Datasets
     split: str = "train"
     size: int | tuple[int, int] | None = None  # or (height, width); None: as they are
     channels: int | None = None  # None: as they are

@@ -27,10 +27,13 @@ class Rule:
 
 
 def one_of(*values: Any) -> Rule:
+    """One of these values."""
     return Rule(" or ".join(map(repr, values)), lambda value: value in values)
 
 
 def row_of(rule: Rule) -> Rule:
+    """A list, not empty, each entry of which keeps the rule."""
+
     def holds(value: Any) -> bool:
         return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(rule.holds, value))
 
@@ -38,6 +41,7 @@ def row_of(rule: Rule) -> Rule:
 
 
 def maybe(rule: Rule) -> Rule:
+    """Null, or what keeps the rule."""
     return Rule(f"{rule.what}, or null", lambda value: value is None or rule.holds(value))
 
 
@@ -91,6 +95,7 @@ class TorchClass:
 
 
 def image(side: int, channels: int) -> jax.ShapeDtypeStruct:
+    """The shape of a square image."""
     return jax.ShapeDtypeStruct((side, side, channels), jnp.float32)
 
 

@@ -25,9 +25,9 @@ class Autoencoding:
     """An autoencoder whose latents a diffusion model can be trained on."""
 
     network: nn.Module  # with encode and decode: nets.Autoencoder()
-    distance: losses.Distance = losses.absolute
-    kl: float = 1e-6
-    shown: int = may_change(32)
+    distance: losses.Distance = losses.absolute  # of an image and its reconstruction
+    kl: float = 1e-6  # how much the latents are drawn towards N(0, 1)
+    shown: int = may_change(32)  # how many images the pictures of a run show
 
     def check(self) -> None:
         pass

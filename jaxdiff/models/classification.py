@@ -35,12 +35,12 @@ class Classification:
     """A classifier of noisy images on a process, for classifier guidance."""
 
     network: nn.Module  # (x, c_noise) -> logits, of `classes` classes: nets.EncoderUNet(classes=10)
-    process: Process = Discrete()
-    input_scale: InputScale = unscaled
-    c_noise: CNoise = index
-    times: Times = UniformTimes()
+    process: Process = Discrete()  # that of the model which it is to guide
+    input_scale: InputScale = unscaled  # c_in, by which the network's input is multiplied
+    c_noise: CNoise = index  # the noise level as the network is told it
+    times: Times = UniformTimes()  # which noise levels are trained on, and how often
     clean: float = 0.0  # the share of examples without noise
-    shown: int = may_change(1000)
+    shown: int = may_change(1000)  # how many held-out images are classified for a row of accuracies
 
     def check(self) -> None:
         pass

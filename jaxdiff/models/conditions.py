@@ -15,6 +15,8 @@ from jaxdiff.nets.text import Bytes, Prompted, Words
 
 
 class Condition(Protocol):
+    """What a model is told of an image: which fields of an example it is made of, and what stands for none."""
+
     @property
     def drop(self) -> float:
         """How often it is replaced by the null condition in training."""
@@ -38,7 +40,7 @@ class Labels:
     """The class of the image, one of 0 .. classes - 1; `classes` stands for none."""
 
     classes: int = 10
-    drop: float = 0.0
+    drop: float = 0.0  # how often the label is left out in training, as guidance needs it
 
     def __post_init__(self) -> None:
         require(0 < self.classes <= 2**20, "classes from 1 to 2^20", self)
@@ -66,9 +68,9 @@ class Labels:
 class Prompts:
     """A text: the captions of the images, or their class put into a template, another one each time."""
 
-    tokens: Words | Bytes
-    templates: tuple[str, ...] = ("{}",)
-    drop: float = 0.0
+    tokens: Words | Bytes  # how a text becomes numbers
+    templates: tuple[str, ...] = ("{}",)  # sentences, of which one takes the name of the class
+    drop: float = 0.0  # how often the prompt is left out in training, as guidance needs it
     shown: tuple[str, ...] = ()  # prompts for the pictures
 
     def __post_init__(self) -> None:

@@ -27,8 +27,8 @@ FORM = 1  # of config.json: another one is refused
 class Config:
     """All that can be chosen."""
 
-    system: System
-    data: Source | Callable[[], Examples] = Digits()
+    system: System  # what is trained: Diffusion(...), Autoencoding(...), Classification(...), or your own
+    data: Source | Callable[[], Examples] = Digits()  # the images it learns from
     held_out: Source | Callable[[], Examples] | None = may_change(
         None
     )  # images that are not trained on: their loss is seen, and pictures and accuracies are of them
@@ -36,11 +36,11 @@ class Config:
         None
     )  # features as evaluate.py has them: a Fréchet distance of 1,000 samples, now and then
     start: str | None = None  # the run, or the folder of diffusers, whose averaged parameters it starts from
-    batch_size: int = 128
-    augment: Augment = Augment()
+    batch_size: int = 128  # images in each step, on all devices together
+    augment: Augment = Augment()  # what chance may do to an image
     data_on_device: bool | None = may_change(None)  # None: on a GPU or TPU, if they take at most 2 GB
-    training: Training = Training()
-    seed: int = 0
+    training: Training = Training()  # how long and how to train, what to keep and to show
+    seed: int = 0  # of parameters, order, noise and all else that is drawn
 
     def __post_init__(self) -> None:
         for source in (self.data, self.held_out):

@@ -39,23 +39,23 @@ class Diffusion:
     """A network, what it predicts on which process, and how samples are drawn from it by default."""
 
     network: nn.Module  # (x, c_noise), or (x, c_noise, condition), -> F of the shape of x
-    process: Process = Discrete()
-    prediction: predictions.Prediction = predictions.noise
-    input_scale: InputScale = unscaled
-    c_noise: CNoise = index
+    process: Process = Discrete()  # how noise is added
+    prediction: predictions.Prediction = predictions.noise  # what the network's output is: noise, data, velocity ..
+    input_scale: InputScale = unscaled  # c_in, by which the network's input is multiplied
+    c_noise: CNoise = index  # the noise level as the network is told it
     weighting: weightings.Weighting | None = None  # None: the network's own error counts evenly
-    times: Times = UniformTimes()
+    times: Times = UniformTimes()  # which noise levels are trained on, and how often
     objective: FewSteps | None = None  # of a model of few steps, with times of its own; None: to denoise
     trained_scale: float | tuple[float, float] | None = None  # of guidance, that such a model learns; or from .. to
-    condition: Condition | None = None
+    condition: Condition | None = None  # Labels(..) or Prompts(..); None: it is told nothing
     codec: str | None = None  # a run that trained an autoencoder, or a diffusers folder of one: makes the model latent
     encode: Literal["once", "each step"] = "once"  # all images before the training, or a batch as it comes
-    sampler: samplers.Sampler = may_change(samplers.DDPM())
-    grid: grids.Grid = may_change(grids.Trailing())
-    steps: int = may_change(100)
-    guidance_scale: float = may_change(1.0)
+    sampler: samplers.Sampler = may_change(samplers.DDPM())  # by which it is drawn unless said otherwise
+    grid: grids.Grid = may_change(grids.Trailing())  # at which times the sampler steps
+    steps: int = may_change(100)  # of the sampler
+    guidance_scale: float = may_change(1.0)  # 0: unconditional; 1: the conditional model; above: sharper
     clip: bool = may_change(True)  # the expected clean image to [-1, 1]; not for latents
-    shown: int = may_change(64)
+    shown: int = may_change(64)  # how many images the pictures of a run show
 
     def __post_init__(self) -> None:
         require(1 <= self.shown <= 2**16, "shown from 1 to 65536", self.shown)

@@ -21,6 +21,8 @@ class Constants(NamedTuple):
 
 
 class System(Protocol):
+    """What can be trained: parameters to begin with, the loss of one example, a picture to look at."""
+
     def check(self) -> None:
         """Refuses what would come to light only when a picture is made."""
 

@@ -97,6 +97,7 @@ TARGETS = {
 
 
 def target(name: str) -> Target:
+    """The machine of that name, as --target has it."""
     if name not in TARGETS:
         raise ValueError(f"--target must be one of {', '.join(TARGETS)}, got {name!r}")
     return TARGETS[name]

@@ -178,6 +178,7 @@ class Attention(Net):
 
 
 def scaled(x: Array, factor: float) -> Array:
+    """factor x, in the dtype of x; nothing is computed for 1."""
     return x if factor == 1 else x * jnp.asarray(factor, x.dtype)
 
 

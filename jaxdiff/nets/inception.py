@@ -68,6 +68,8 @@ def _column(channels: int, size: int, name: str) -> _relu:
 
 
 class BlockA(nn.Module):
+    """Branches of 1x1, 5x5, two 3x3 and a pooled one, side by side."""
+
     pooled: int
 
     @nn.compact
@@ -85,6 +87,8 @@ class BlockA(nn.Module):
 
 
 class BlockB(nn.Module):
+    """Halves height and width by strided 3x3 convolutions and a pooled branch."""
+
     @nn.compact
     def __call__(self, x: Array) -> Array:
         twice = _relu(96, 3, padding=(1, 1), name="branch3x3dbl_2")(_relu(64, 1, name="branch3x3dbl_1")(x))
@@ -93,6 +97,8 @@ class BlockB(nn.Module):
 
 
 class BlockC(nn.Module):
+    """Branches of 1x1, of 7x7 as rows and columns, once and twice, and a pooled one."""
+
     inside: int
 
     @nn.compact
@@ -111,6 +117,8 @@ class BlockC(nn.Module):
 
 
 class BlockD(nn.Module):
+    """Halves height and width after a 7x7 convolution as a row and a column."""
+
     @nn.compact
     def __call__(self, x: Array) -> Array:
         seven = _row(192, 7, "branch7x7x3_2")(_relu(192, 1, name="branch7x7x3_1")(x))
@@ -120,6 +128,8 @@ class BlockD(nn.Module):
 
 
 class BlockE(nn.Module):
+    """Branches of 1x1, of 3x3 split into a row and a column, and a pooled one."""
+
     largest: bool = False
 
     @nn.compact

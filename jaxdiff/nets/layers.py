@@ -157,6 +157,7 @@ class GroupNorm(Net):
 
 
 def default_groups(channels: int) -> int:
+    """The most groups up to 32 that divide the channels, with at least four channels in each."""
     return max(g for g in range(1, 33) if channels % g == 0 and (channels >= 4 * g or g == 1))
 
 

@@ -73,6 +73,7 @@ class Words:
 
 
 def split(text: str) -> list[str]:
+    """The words of a text in small letters, without punctuation."""
     return re.findall(r"\w+", text.lower())
 
 

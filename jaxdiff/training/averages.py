@@ -17,6 +17,8 @@ from jaxdiff.base.checks import require
 
 
 class Average(Protocol):
+    """An average of the parameters over training, by how far it follows them in each step."""
+
     def share(self, step: Array) -> Array:
         """How far it moves in the step from `step` to step + 1: 1 - decay, without rounding."""
         ...
@@ -26,8 +28,8 @@ class Average(Protocol):
 class Ema:
     """The exponential moving average. At first it is shorter: at most (1 + step) / (10 + step) stays."""
 
-    rate: float = 0.9999
-    warmup: bool = True
+    rate: float = 0.9999  # how much of the average stays in a step
+    warmup: bool = True  # shorter at first
 
     def __post_init__(self) -> None:
         require(0 <= self.rate < 1, "0 <= rate < 1", self)

@@ -26,6 +26,7 @@ class Optimiser(Protocol):
 
 
 def transform_of(optimiser: Optimiser | Callable, steps: int | Array) -> optax.GradientTransformation:
+    """What optax is to do, whether the optimiser is a value or a function of the steps."""
     return optimiser(steps) if isinstance(optimiser, FunctionType) else optimiser.transform(steps)  # type: ignore[union-attr]
 
 
@@ -49,7 +50,7 @@ class Schedule:
     """
 
     after: Literal["constant", "cosine", "inverse_sqrt"] = "constant"
-    warmup: int = 0
+    warmup: int = 0  # steps until the full rate
     final: float = 0.0
     reference: int = 10_000
 
@@ -76,12 +77,12 @@ class Adam:
     `clip` is the largest norm that the gradient may have; a longer one is shortened.
     """
 
-    rate: float = 1e-4
-    schedule: Schedule = Schedule()
-    b1: float = 0.9
-    b2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
+    rate: float = 1e-4  # the learning rate at its full height
+    schedule: Schedule = Schedule()  # the course of the learning rate
+    b1: float = 0.9  # how much of the mean gradient stays in a step
+    b2: float = 0.999  # how much of the mean squared gradient stays
+    epsilon: float = 1e-8  # added to the root of the mean square
+    weight_decay: float = 0.0  # of kernels and tables
     clip: float | None = None
 
     def __post_init__(self) -> None:
@@ -116,7 +117,7 @@ class Muon(Adam):
     one of Adam's (Liu et al. 2025), so that rates for Adam are a place to begin.
     """
 
-    momentum: float = 0.95
+    momentum: float = 0.95  # how much of the mean gradient stays, of what Muon moves
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -40,12 +40,16 @@ class Screen:
 
 
 class Lines(Screen):
+    """A line for each row of metrics: in a log."""
+
     def write(self, row: dict[str, float]) -> None:
         where = f"step {int(row['step'])}/{self._steps}, epoch {row['epoch']:.2f}"
         say(f"{where}, {_described(row)}, {self._left()}")
 
 
 class Bar(Screen):
+    """A bar that moves, with the last row beside it: in a terminal."""
+
     def __init__(self, start: int, steps: int) -> None:
         super().__init__(start, steps)
         self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True)

@@ -29,22 +29,22 @@ TOGETHER = 10  # steps in one call at most, unless more are asked for: Ctrl-C wa
 class Training:
     """How long and how to train, what to keep and what to show. Intervals are in steps."""
 
-    steps: int = may_change(10_000)
+    steps: int = may_change(10_000)  # in all
     minutes: float | None = may_change(None)  # as many steps as fit into them, in place of `steps`
     schedule_steps: int | None = may_change(
         None
     )  # over which the learning rate falls; None: `steps`, as they were when the run began
-    optimiser: Optimiser | Callable[[int], optax.GradientTransformation] = Adam()
+    optimiser: Optimiser | Callable[[int], optax.GradientTransformation] = Adam()  # or a function like its transform
     averages: tuple[Average, ...] = (Ema(),)  # the first is shown
     accumulate: int = 1  # parts of a batch, one after the other, where it is too large for the memory
-    steps_per_call: int | Literal["auto"] = may_change("auto")  # steps in one compiled call
-    placing: Placing = may_change("auto")
-    log_every: int = may_change(50)
-    show_every: int = may_change(1000)
-    save_every: int = may_change(500)
+    steps_per_call: int | Literal["auto"] = may_change("auto")  # steps in one compiled call; auto: 1 on a CPU
+    placing: Placing = may_change("auto")  # on devices: jit, pmap, sharded; auto: what fits them
+    log_every: int = may_change(50)  # a row of metrics.csv
+    show_every: int = may_change(1000)  # a picture of samples
+    save_every: int = may_change(500)  # a checkpoint
     evaluate_every: int | None = may_change(None)  # the loss of images that are held out; None: every tenth log_every
-    keep: int = may_change(3)
-    keep_every: int | None = may_change(None)
+    keep: int = may_change(3)  # how many checkpoints, the newest
+    keep_every: int | None = may_change(None)  # those of every so many steps are kept too
     keep_best: str | None = may_change(None)  # a column of metrics.csv, such as held_out_loss: its lowest is kept too
     patience: int = may_change(100)  # skipped (non-finite) steps in a row after which the run stops
     wandb: str | None = may_change(None)  # the project, if Weights & Biases is wanted
@@ -168,6 +168,7 @@ def _is_finite(leaf: Array) -> Array:
 
 
 def bytes_of(tree: Any) -> int:
+    """How much memory the arrays of a tree take."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 

@@ -15,6 +15,8 @@ from jaxdiff.core.samplers.base import Sampler, added_noise, exponential_step, s
 
 
 class TwoSteps(NamedTuple):
+    """What `DPMpp2M` keeps between steps."""
+
     x: Image
     x_0: Image  # as expected one step ago
     half_log_snr: Scalar  # at that time
@@ -64,6 +66,8 @@ class Expected(NamedTuple):
 
 
 class Corrected(NamedTuple):
+    """What `UniPC` keeps between steps."""
+
     x: Image  # as predicted at t, to be corrected once x_0 is known there
     behind: Image  # as corrected one step ago
     last: Point  # at that time; t itself at first
