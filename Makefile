@@ -8,11 +8,15 @@ COLAB := .venv-colab
 COLAB_PYTHON ?= python3.13
 TESTS ?= tests
 
-.PHONY: demo test test-colab lint clean
+.PHONY: demo docs test test-colab lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python train.py --config configs/digits.py
 	$(BIN)/python sample.py --workdir runs/digits
+
+# the site, into site/: a broken link or a public name without a docstring is an error
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 test: lint
 	$(BIN)/pytest
@@ -38,6 +42,11 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/$(PIP) --no-deps torch-fidelity==0.4.0 efficientnet_lite_pytorch==0.1.0  # they want other builds of PyTorch
 	touch $@
 
+$(VENV)/installed-docs: $(VENV)/installed
+	@echo "installing what builds the site: once"
+	$(BIN)/$(PIP) -e ".[docs]"
+	touch $@
+
 $(COLAB)/installed: tests/colab.txt requirements.txt pyproject.toml
 	@echo "installing what Colab's image holds into $(COLAB), and jaxdiff beside it: once"
 	$(COLAB_PYTHON) -m venv $(COLAB)
@@ -46,4 +55,4 @@ $(COLAB)/installed: tests/colab.txt requirements.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(COLAB)
+	rm -rf $(VENV) $(COLAB) site

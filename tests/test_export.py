@@ -22,7 +22,7 @@ from jaxdiff.models.export import PLATFORMS, export
 from jaxdiff.models.model import Classifier, Model
 from jaxdiff.nets import MLP, Bytes, Prompted, TextEncoder, UNet, Words
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "export.md"
 SHAPE = (8, 8, 1)
 LABELS = Labels(10, drop=0.1)
 MANNER = {
@@ -264,7 +264,7 @@ def test_one_platform_may_do(models, tmp_path):
     assert jax.export.deserialize(bytearray((tmp_path / "new" / "it").read_bytes())).platforms == ("cuda",)
 
 
-def test_the_readme_shows_the_program(folder, models):
+def test_the_docs_show_the_program(folder, models):
     program = (folder / "digits.txt").read_text().replace(f"{folder}/", "").replace("8, 8, 1", "28, 28, 1")
-    shown = re.sub(r"^ {4}", "", README.read_text(), flags=re.MULTILINE)
+    shown = re.sub(r"^ {4}", "", PAGE.read_text(), flags=re.MULTILINE)
     assert program in shown

@@ -23,6 +23,7 @@ _PREFIX = "hub:"
 
 
 def is_published(folder: Path) -> bool:
+    """Whether it was written by `jaxdiff publish`, rather than by training."""
     return (folder / WEIGHTS).is_file()
 
 
@@ -68,6 +69,7 @@ def _kind(array: Any) -> str:
 
 
 def is_of_the_hub(name: str | Path) -> bool:
+    """Whether it names a model of the Hugging Face Hub, as `hub:owner/name` does."""
     return str(name).startswith(_PREFIX)
 
 

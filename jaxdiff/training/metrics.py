@@ -96,4 +96,5 @@ def number(value: float) -> str:
 
 
 def line_of(values: tuple[Any, ...]) -> str:
+    """A line of the file."""
     return ",".join(value if isinstance(value, str) else number(value) for value in values) + "\n"

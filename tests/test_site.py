@@ -1,0 +1,110 @@
+"""The site: a reference of all that is public, links that lead on in both places, and a README that PyPI can show."""
+
+import re
+import runpy
+from pathlib import Path
+
+import links
+import papers
+import pytest
+import reference
+import setuptools
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def made():
+    found = reference.Reference(ROOT)
+    return found, found.pages()
+
+
+def test_all_that_is_public_is_documented(made):
+    assert made[0].missing == []
+
+
+@pytest.mark.parametrize(
+    ("page", "holds"),
+    [
+        ("core.md", "### VP { #core.process.VP }"),
+        ("core.md", "class VP(Process)"),
+        ("config.md", "| `steps` | `int` | `10000` | in all (may be another when a run is resumed) |"),
+        ("config.md", "| `clip` | `float \\| None` | `None` |"),
+        ("configs.md", "[configs/mnist.py](../../configs/mnist.py)"),
+        ("commands.md", "| `--guidance_interval LOW HIGH` | guide only at noise levels sigma / alpha between these"),
+        ("commands.md", "| `--accept_data` |"),
+        ("commands.md", "| `--likelihood` |"),
+    ],
+)
+def test_what_the_pages_hold(made, page, holds):
+    assert holds in made[1][page]
+
+
+def test_every_config_and_every_module_has_its_place(made):
+    shown = re.findall(r"^## (\w+)$", made[1]["configs.md"], re.MULTILINE)
+    assert shown == sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+    order = re.findall(r"^## core\.(\w+)", made[1]["core.md"], re.MULTILINE)
+    assert order[:3] == ["process", "predictions", "denoise"]  # as the first lines of core have it
+
+
+def test_what_is_not_documented_is_named(tmp_path):
+    (tmp_path / "jaxdiff" / "core").mkdir(parents=True)
+    (tmp_path / "jaxdiff" / "core" / "__init__.py").write_text('"""Of `b` and a."""\n')
+    source = '"""A."""\n\n\nclass Bare:\n    pass\n\n\ndef _private(): ...\n\n\ndef said():\n    """Says x_t * 2."""\n'
+    (tmp_path / "jaxdiff" / "core" / "a.py").write_text(source)
+    (tmp_path / "jaxdiff" / "core" / "b.py").write_text("def free(): ...\n")
+    found = reference.Reference(tmp_path)
+    page = found.folder("core")
+    assert "Says x\\_t \\* 2." in page
+    assert page.index("## core.b") < page.index("## core.a")
+    wanted = {f"jaxdiff.core.{name} has no docstring" for name in ("a.Bare", "b", "b.free")}
+    assert set(found.missing) == wanted
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "there"),
+    [
+        ("index.md", "docs/learn.md#the-words", "learn.md#the-words"),
+        ("index.md", "RESULTS.md", "results.md"),
+        ("learn.md", "../RESULTS.md#samplers", "results.md#samplers"),
+        ("learn.md", "mixture.png", "mixture.png"),
+        ("learn.md", "../jaxdiff/core/exact.py", f"{links.REPOSITORY}/blob/main/jaxdiff/core/exact.py"),
+        ("reference/core.md", "../extending.md", "../extending.md"),
+        ("learn.md", "https://example.org/a.md", "https://example.org/a.md"),
+        ("learn.md", "../nowhere.py", "../nowhere.py"),  # of which MkDocs complains
+    ],
+)
+def test_links_lead_on(page, link, there):
+    assert links.relinked(f"see [it]({link}), ![]({link})", page, ROOT) == f"see [it]({there}), ![]({there})"
+
+
+def test_papers_are_listed_with_their_places():
+    page = (ROOT / "docs" / "papers.md").read_text()
+    assert papers.unlisted(page, ROOT) == []
+    assert papers.unlisted(page.replace("| Ho et al. 2020 |", ""), ROOT) == ["docs/papers.md lacks Ho et al. 2020"]
+    placed = papers.with_places(page, ROOT)
+    assert "[core.samplers.ancestral](reference/core.md#core.samplers.ancestral)" in placed
+    assert "|  |" not in placed  # each is named somewhere
+
+
+def test_every_page_is_in_the_navigation():
+    listed = set(re.findall(r": ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} | set(links.ABOVE.values())
+    assert listed == pages | {
+        f"reference/{name}"
+        for name in (*map("{}.md".format, reference.FOLDERS), "config.md", "configs.md", "commands.md")
+    }
+
+
+def test_the_readme_of_pypi_leads_to_the_code_host(monkeypatch):
+    said = {}
+    monkeypatch.setattr(setuptools, "setup", said.update)
+    runpy.run_path(str(ROOT / "setup.py"))
+    found = re.findall(r"(!?)\[[^\]]*\]\(([^)]*)\)", said["long_description"])
+    assert all(link.startswith("https://") for _, link in found)
+    assert ("!", "https://github.com/jaxdiff/jaxdiff/raw/main/docs/mnist.png") in found
+    assert ("", "https://github.com/jaxdiff/jaxdiff/blob/main/docs/learn.md") in found
+
+
+def test_the_readme_is_read_at_once():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
