@@ -17,9 +17,10 @@ def require_wandb() -> Any:
 
 
 def begin(project: str, folder: Path, config: Any) -> Any:
-    """The run of this folder over there, a new one or the one that is resumed."""
+    """The module, with the run of this folder over there: a new one, or the one that is resumed."""
     wandb, known = require_wandb(), folder / "wandb_id"
     if not known.exists():
         files.write(known, secrets.token_hex(4))
     name = known.read_text(encoding="utf-8")
-    return wandb.init(project=project, name=folder.name, id=name, dir=folder, config=config, resume="allow")
+    wandb.init(project=project, name=folder.name, id=name, dir=folder, config=config, resume="allow")
+    return wandb  # what is logged to the module goes to that run; a run has no Image
