@@ -28,12 +28,15 @@ def test_all_that_is_public_is_documented(made):
     [
         ("core.md", "### VP { #core.process.VP }"),
         ("core.md", "class VP(Process)"),
-        ("config.md", "| `steps` | `int` | `10000` | in all (may be another when a run is resumed) |"),
-        ("config.md", "| `clip` | `float \\| None` | `None` |"),
+        ("config.md", "| `steps`{ .name } | `int` | `10000` | in all (may be another when a run is resumed) |"),
+        ("config.md", "| `clip`{ .name } | `float | None` | `None` |"),
         ("configs.md", "[configs/mnist.py](../../configs/mnist.py)"),
-        ("commands.md", "| `--guidance_interval LOW HIGH` | guide only at noise levels sigma / alpha between these"),
-        ("commands.md", "| `--accept_data` |"),
-        ("commands.md", "| `--likelihood` |"),
+        (
+            "commands.md",
+            "| `--guidance_interval LOW HIGH`{ .name } | guide only at noise levels sigma / alpha between these",
+        ),
+        ("commands.md", "| `--accept_data`{ .name } |"),
+        ("commands.md", "| `--likelihood`{ .name } |"),
     ],
 )
 def test_what_the_pages_hold(made, page, holds):

@@ -107,12 +107,13 @@ def module(path: Path, name: str) -> Module:
 
 def escaped(text: str) -> str:
     """Plain text as Markdown; what is in backticks, and indented code, stays as it is."""
-    lines = []
-    for line in text.split("\n"):
-        parts = line.split("`") if not line.startswith("    ") else [line]
-        safe = [re.sub(r"([*_<>\[\]|\\])", r"\\\1", part) if i % 2 == 0 else part for i, part in enumerate(parts)]
-        lines.append(line if len(parts) == 1 and line.startswith("    ") else "`".join(safe))
-    return "\n".join(lines)
+    return "\n".join(line if line.startswith("    ") else _escaped(line) for line in text.split("\n"))
+
+
+def _escaped(line: str) -> str:
+    parts = line.split("`")
+    parts[::2] = [re.sub(r"([*_\[\]|\\])", r"\\\1", part).replace("<", "&lt;") for part in parts[::2]]
+    return "`".join(parts)
 
 
 def cell(text: str) -> str:
@@ -121,14 +122,20 @@ def cell(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """In backticks, also within a table."""
-    return f"`{text}`".replace("|", "\\|") if text else ""
+    """In backticks."""
+    return f"`{text}`" if text else ""
+
+
+def name(text: str) -> str:
+    """In backticks, and not to be broken."""
+    return f"`{text}`{{ .name }}"
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """A Markdown table."""
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """A Markdown table, without columns in which nothing stands."""
+    columns = [each for each in zip(head, *rows, strict=True) if any(each[1:])]
+    first, *others = zip(*columns, strict=True)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (first, ["---"] * len(columns), *others))
 
 
 def signature(node: ast.ClassDef | Function) -> str:
@@ -201,7 +208,7 @@ class Reference:
         rows = []
         for each in owner.fields(node):
             meaning = cell(each.meaning) + (f" ({CHANGE})" * each.may_change)
-            rows.append((code(each.name), code(each.type), code(each.default), meaning.strip()))
+            rows.append((name(each.name), code(each.type), code(each.default), meaning.strip()))
         return table(("field", "type", "default", "meaning"), rows) if rows else ""
 
     def _methods(self, node: ast.ClassDef) -> str:
@@ -233,7 +240,7 @@ class Reference:
         for each in owner.fields(node):
             if not each.meaning and f"`{each.name}`" not in said:
                 self.missing.append(f"jaxdiff.{name} says nothing of its field {each.name}")
-        return self.name(owner, node)
+        return "\n\n".join([f"### {own} {{ #{own} }}", escaped(said), self._fields(owner, node)])
 
     def configs(self) -> str:
         """The page of the configs that are shipped."""
@@ -266,7 +273,7 @@ def _options(actions: list[argparse.Action]) -> str:
         metavar = action.metavar or ("" if action.nargs == 0 else action.dest.upper())
         value = " ".join(metavar) if isinstance(metavar, tuple) else metavar
         flag = action.option_strings[0] if action.option_strings else ""
-        rows.append((code(f"{flag} {value}".strip()), cell(str(action.help).replace("%%", "%"))))
+        rows.append((name(f"{flag} {value}".strip() or "field=value"), cell(str(action.help).replace("%%", "%"))))
     return table(("option", "meaning"), rows)
 
 
