@@ -78,7 +78,8 @@ def one(track: Track, options: argparse.Namespace, judge: Path, seed: int) -> Se
 def trained(folder: Path) -> Seen:
     with open(folder / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
-    return {"steps": int(float(rows[-1]["step"])), "rate": median(float(row["images_per_second"]) for row in rows)}
+    steps = max(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdecimal())
+    return {"steps": steps, "rate": median(float(row["images_per_second"]) for row in rows)}
 
 
 def judged(folder: Path, count: int) -> Seen:
