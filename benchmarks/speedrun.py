@@ -12,6 +12,7 @@ import csv
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -133,13 +134,14 @@ def commit() -> str:
 
 
 def entered(text: str, track: str, line: str) -> str:
-    """The ledger with one line more, at the end of its track's table."""
+    """The ledger with one line more, below the last of its track's table."""
     heading = f"\n## {track}\n"
     if heading not in text:
         text += f"{heading}\n| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
     before, _, after = text.partition(heading)
-    body, following, rest = after.partition("\n## ")
-    return f"{before}{heading}{body.rstrip()}\n{line}\n{following}{rest}"
+    table = re.match(r"\n*(\|.*\n)+", after)
+    end = table.end() if table else 0
+    return f"{before}{heading}{after[:end]}{line}\n{after[end:]}"
 
 
 def main(given: list[str] | None = None) -> int:

@@ -39,6 +39,8 @@ def test_rows_stay_in_the_order_of_their_records_within_their_track():
         text = speedrun.entered(text, track, line)
     table = f"| {' | '.join(speedrun.COLUMNS)} |\n|{' --- |' * len(speedrun.COLUMNS)}\n"
     assert text == f"# The ledger\n\nRules.\n\n## mnist\n\n{table}| a |\n| c |\n\n## cifar10\n\n{table}| b |\n"
+    said = text.replace("| c |\n", "| c |\n\nOf that.\n")
+    assert speedrun.entered(said, "mnist", "| d |") == said.replace("| c |\n", "| c |\n| d |\n")
 
 
 def test_numbers_are_those_of_so_many_samples(tmp_path):
