@@ -1,5 +1,6 @@
 # make demo: train on small digits and draw new ones. make test: lint, types and tests. Each makes a virtual environment
 # with what it needs; PYTHON=python3.12 for another Python. make test-colab: the tests with what Colab's image holds.
+# make docs: the site, into site/.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
