@@ -15,7 +15,7 @@ from jaxdiff.base import environment
 from jaxdiff.base.tree import below, parts_of
 from jaxdiff.cli import options
 from jaxdiff.cli import sample as sampling_command
-from jaxdiff.models import editing
+from jaxdiff.models import about, editing
 from jaxdiff.models.config import written
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.run import opened
@@ -52,7 +52,7 @@ def run(tmp_path_factory):
     experiment = Experiment(replace(config, training=replace(config.training, placing="jit")), folder)
     with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
         checkpoints.save(0, experiment._begin(checkpoints))
-    experiment._write_about()
+    about.write(experiment, experiment.trainer, None)
     return folder
 
 

@@ -16,7 +16,7 @@ from jaxdiff.core.guidance import ClassifierFreeGuidance, DynamicThreshold, With
 from jaxdiff.core.process import VP, Flow
 from jaxdiff.data import Digits
 from jaxdiff.data.augment import Augment
-from jaxdiff.models import Autoencoding, Classification, Config, Diffusion, Labels, Prompts
+from jaxdiff.models import Autoencoding, Classification, Config, Diffusion, Labels, Prompts, about
 from jaxdiff.models.editing import inpaint, seed_noise, upscale, vary
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.loading import load, load_classifier, parameters_of
@@ -292,7 +292,7 @@ def untrained(config, folder):
     """A run with its first state for a checkpoint."""
     run = Experiment(config, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    run._write_about()
+    about.write(run, run.trainer, None)
     checkpoints = Checkpoints(folder / "checkpoints", keep=1)
     checkpoints.save(0, jax.jit(run._start, static_argnums=0)(run.shape, 0))
     checkpoints.close()
@@ -376,7 +376,7 @@ def test_folders_without_a_run_or_checkpoint_are_refused(opened, tmp_path):
 @pytest.mark.parametrize("average", [0, None, 0.15])
 def test_a_run_without_a_checkpoint_is_refused(average, tmp_path):
     run = Experiment(TRAINED, tmp_path)
-    run._write_about()
+    about.write(run, run.trainer, None)
     with pytest.raises(ValueError, match="has no checkpoint yet"):
         load(tmp_path, average=average)
     (tmp_path / "checkpoints").mkdir()

@@ -27,6 +27,7 @@ import train
 from jaxdiff.base import environment, pictures
 from jaxdiff.base.files import locked
 from jaxdiff.data import Folder
+from jaxdiff.models import about
 from jaxdiff.models.config import written
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.nets import MLP
@@ -310,7 +311,7 @@ def folder_run(tmp_path, monkeypatch):
         return Experiment(made, tmp_path / "run", accept_data=accept_data)
 
     (tmp_path / "run").mkdir()
-    of()._write_about()
+    about.write(of(), of().trainer, None)
     return of
 
 
@@ -375,7 +376,7 @@ def test_other_data_are_refused_until_they_are_accepted(folder_run, tmp_path, ca
     assert contents(tmp_path / "run") == before
     folder_run(accept_data=True).check()
     assert says in capsys.readouterr().err
-    folder_run(accept_data=True)._write_about()
+    about.write(folder_run(accept_data=True), folder_run().trainer, None)
     folder_run().check()
 
 
