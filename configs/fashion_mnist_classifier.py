@@ -1,4 +1,7 @@
-"""mnist_classifier on Fashion-MNIST: tells how often a model draws what was asked for (`evaluate.py --features`)."""
+"""mnist_classifier on Fashion-MNIST: tells how often a model draws what was asked for (`evaluate.py --features`).
+
+Not trained here yet.
+"""
 
 from dataclasses import replace
 

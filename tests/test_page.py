@@ -194,7 +194,7 @@ def test_a_run_writes_its_page_as_it_goes(tmp_path, monkeypatch):
     Experiment(config, folder, again="python train.py").train()
     assert [said["facts"].get("step") for said in seen] == [None, "40 / 80", "80 / 80", "80 / 80", "80 / 80"]
     assert seen[0]["commands"]["resume"] == "python train.py"
-    assert seen[0]["commands"]["sample"] == f"python sample.py --workdir {folder}"
+    assert seen[0]["commands"]["sample"] == f"jaxdiff sample --workdir {folder}"
     assert [len(said["films"][0]["frames"]) for said in seen[1:]] == [1, 2, 2, 2]
     assert not (folder / "drawn").exists()  # it took less than a minute
     monkeypatch.setattr(exhibits, "SHORT", 0)

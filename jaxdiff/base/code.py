@@ -60,10 +60,9 @@ def _run(file: Path) -> ModuleType:
     before, folder = sys.modules.get(made.__name__), str(file.resolve().parent)
     sys.modules[made.__name__] = made
     sys.path.insert(0, folder)
-    if (
-        str(shipped.CONFIGS.parent) not in sys.path
-    ):  # so that all find the shipped ones: from configs.mnist import config
-        sys.path.append(str(shipped.CONFIGS.parent))
+    above = str(shipped.CONFIGS.parent)
+    if above not in sys.path:  # so that any file can say: from configs.mnist import config
+        sys.path.append(above)
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), vars(made))
     except Exception as error:

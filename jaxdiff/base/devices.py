@@ -71,13 +71,19 @@ def agreed(yes: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(jnp.asarray(yes))))
 
 
-def from_first(number: int) -> int:
-    """What the first of the processes says."""
+def from_first(tree: Any) -> Any:
+    """What the first of the processes says: numbers of numpy."""
     if jax.process_count() == 1:
-        return number
+        return tree
     from jax.experimental import multihost_utils
 
-    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+    return multihost_utils.broadcast_one_to_all(tree)
+
+
+def in_place_of(old: Any, new: Any) -> Any:
+    """New values where the old ones live."""
+    new = jax.device_get(new)  # from the host: JAX 0.10 fails to put it from one process's only device on all
+    return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), new, old)
 
 
 @contextlib.contextmanager

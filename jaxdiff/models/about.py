@@ -66,8 +66,8 @@ def _commands(run: Run) -> dict[str, str]:
     own = sorted({str(each.__file__) for each in modules_of(run.config) if not each.__name__.startswith("jaxdiff.")})
     of = shlex.join(["--workdir", str(run.folder), *(word for file in own for word in ("--code", file))])
     return {
-        "sample": f"python sample.py {of}",
-        "watch": f"python sample.py {of} --trajectory",
-        "evaluate": f"python evaluate.py {of}",
-        "look for copies": f"python evaluate.py {of} --nearest",
+        "sample": f"jaxdiff sample {of}",
+        "watch": f"jaxdiff sample {of} --trajectory",
+        "evaluate": f"jaxdiff evaluate {of}",
+        "look for copies": f"jaxdiff evaluate {of} --nearest",
     }

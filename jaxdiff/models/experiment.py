@@ -145,7 +145,7 @@ class Experiment(Run):
         """What a step needs of other networks than the one that it trains."""
         return Constants(None if self.config.encoded_once else self.codec, self.start.teacher, walked)
 
-    @property
+    @cached_property
     def _constants_like(self) -> tuple[Constants, Any]:
         """The same without the values of what is yet to be made."""
         others, count = self._others(self.start.walk_shapes(self.examples, self.shape)), len(self.examples)
@@ -169,9 +169,9 @@ class Experiment(Run):
     def train(self, restart: bool = False) -> str | None:
         """Trains to the end, from the newest checkpoint if there is one. The signal that stopped it, if one did."""
         (Experiment(self.config, files.unused(self.folder), self.code) if restart else self).check()
-        training = self.config.training
+        keep = self.config.training.keep, self.config.training.keep_every
         with prepared(self.folder, restart), contextlib.ExitStack() as closing:
-            checkpoints = Checkpoints(self.folder / "checkpoints", training.keep, training.keep_every)
+            checkpoints = Checkpoints(self.folder / "checkpoints", *keep)
             closing.callback(checkpoints.close)
             state = self._begin(checkpoints)
             at = self._at = int(state.step)

@@ -38,14 +38,10 @@ def write(folder: Path, config: Config, step: int, params: Any, known: dict[str,
 
 def read(folder: Path, like: Any) -> tuple[int, Any]:
     """The step and the parameters, which must be as the config says."""
-    step, tensors, wanted = (
-        files.read_json(folder / "config.json").get("step"),
-        read_file(folder / WEIGHTS),
-        _named(like),
-    )
+    step = files.read_json(folder / "config.json").get("step")
     if type(step) is not int:
         raise ValueError(f"{folder / 'config.json'} is damaged: step must be a whole number, got {step!r:.50}")
-    wanted = _named(like)
+    wanted, tensors = _named(like), read_file(folder / WEIGHTS)
     for name in sorted(wanted.keys() | tensors.keys()):
         needs, has = (_kind(each.get(name)) for each in (wanted, tensors))
         if needs != has:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxdiff.base.devices import agreed
+from jaxdiff.base.devices import agreed, in_place_of
 from jaxdiff.base.words import plural
 from jaxdiff.training.checkpoint import Checkpoints
 from jaxdiff.training.logbook import Logbook
@@ -171,9 +171,7 @@ def _numbers(state: State, pace: Pace, row: _Row) -> dict[str, float]:
 
 def _written(tally: Tally) -> Tally:
     """Zero again, where the old one lives."""
-    zero = jax.device_get(Tally.zero())  # from the host: JAX 0.10 fails to put it from one process's only device on all
-    zero = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), zero, tally)
-    return replace(zero, in_a_row=tally.in_a_row)
+    return replace(in_place_of(tally, Tally.zero()), in_a_row=tally.in_a_row)
 
 
 def _check(state: State, training: Training) -> None:

@@ -3,11 +3,9 @@
 import time
 from collections.abc import Iterator
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.base.devices import from_first
+from jaxdiff.base.devices import from_first, in_place_of
 from jaxdiff.training.optimisers import learning_rate_of
 from jaxdiff.training.state import Clock, State, Training
 
@@ -20,7 +18,8 @@ class Pace:
         self._at, self._since = int(state.step), self._begin
         self._before = 0.0 if state.clock is None else float(state.clock.seconds)
         known = self._before > 0  # a speed, from before
-        self.steps = self._fitting(self._at, self._at / self._before) if known else training.steps
+        steps = self._fitting(self._at, self._at / self._before) if known else training.steps
+        self.steps = int(from_first(np.int32(steps)))
 
     def start(self, state: State) -> State:
         """The state that goes on. Speed counts from here on: all is compiled."""
@@ -31,7 +30,7 @@ class Pace:
         """The state that knows how many steps fit, as seen at step `at`; of a run by its steps as it is."""
         if state.clock is not None:
             speed = (at - self._at) / (time.perf_counter() - self._since)
-            self.steps = from_first(self._fitting(at, speed))
+            self.steps = self._fitting(at, speed)
         return self._noted(state)
 
     def learning_rate(self, updates: int) -> float:
@@ -41,11 +40,12 @@ class Pace:
         return learning_rate_of(training.optimiser, updates, steps)
 
     def _noted(self, state: State) -> State:
+        """The state with the clock of the first of the processes, by whose the others go too."""
         if state.clock is None:
             return state
-        clock = Clock(jnp.float32(self._seconds), jnp.int32(self.steps))
-        there = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), clock, state.clock)
-        return state.replace(clock=there)  # type: ignore[attr-defined]
+        clock = from_first(Clock(np.float32(self._seconds), np.int32(self.steps)))  # type: ignore[arg-type]
+        self.steps = int(clock.steps)
+        return state.replace(clock=in_place_of(state.clock, clock))  # type: ignore[attr-defined]
 
     @property
     def _seconds(self) -> float:
