@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import zipfile
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,9 @@ def pip(*arguments):
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     pytest.importorskip("pip")
-    if int(metadata.version("setuptools").split(".")[0]) < 77:  # not imported: it wants to be before distutils
-        pytest.skip("setuptools is too old to build it")
+    # not imported, as it must be before distutils
+    if find_spec("setuptools") is None or int(metadata.version("setuptools").split(".")[0]) < 77:
+        pytest.skip("setuptools is not here, or too old")
     folder = tmp_path_factory.mktemp("wheel")
     (folder / "source").mkdir()
     for name in SOURCES:  # copied, since pip leaves a build folder beside them
