@@ -36,6 +36,17 @@ def pytest_configure(config: pytest.Config) -> None:
             jax.config.update(name, value)
 
 
+@pytest.fixture(autouse=True)
+def own_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test ran of a user's own files is forgotten after it, as it is when a command ends."""
+    modules, path, folder = set(sys.modules), list(sys.path), str(tmp_path_factory.getbasetemp())
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder):
+            del sys.modules[name]
+
+
 @pytest.fixture(scope="session")
 def compiled() -> list[str]:
     """One entry for each program that XLA has compiled so far."""
