@@ -80,7 +80,15 @@ def trained(folder: Path) -> Seen:
     with open(folder / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     steps = max(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdecimal())
-    return {"steps": steps, "rate": median(float(row["images_per_second"]) for row in rows)}
+    rate = median(float(row["images_per_second"]) for row in rows)
+    return {"steps": steps, "rate": rate, "parameters": parameters(folder)}
+
+
+def parameters(folder: Path) -> int:
+    """Of the network, as the run says of itself."""
+    said = json.loads((folder / "about.json").read_text())["model"]
+    (count,) = re.findall(r"of ([\d,]+) parameters", said)
+    return int(count.replace(",", ""))
 
 
 def judged(folder: Path, count: int) -> Seen:
@@ -98,7 +106,10 @@ def judged(folder: Path, count: int) -> Seen:
     }
 
 
-COLUMNS = ("date", "record", "minutes", "Fréchet", "floor", "labels right", "steps", "images/s", "memory", "of")
+COLUMNS = (
+    *("date", "record", "minutes", "Fréchet", "floor", "labels right"),
+    *("parameters", "steps", "images/s", "memory", "of"),
+)
 
 
 def row(track: Track, options: argparse.Namespace, seen: list[Seen]) -> str:
@@ -120,6 +131,7 @@ def row(track: Track, options: argparse.Namespace, seen: list[Seen]) -> str:
         of("frechet", ".3f"),
         of("floor", ".3f"),
         of("labels", ".1%"),
+        f"{seen[0]['parameters']:,}",
         over([each["steps"] for each in seen], ",.0f"),
         over([each["rate"] for each in seen], ".0f"),
         f"{max(each['memory'] for each in seen) / 1e9:.1f} GB",

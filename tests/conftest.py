@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -37,10 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What a test ran of a user's own files is forgotten after it, as it is when a command ends."""
+def as_before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a command leaves to its process is gone after a test: a user's own files, and how it hears Ctrl-C."""
     modules, path, folder = set(sys.modules), list(sys.path), str(tmp_path_factory.getbasetemp())
+    heard = signal.getsignal(signal.SIGINT)
     yield
+    signal.signal(signal.SIGINT, heard)
     sys.path[:] = path
     for name in set(sys.modules) - modules:
         if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder):

@@ -1,5 +1,6 @@
 """What the commands tell while they are at work: compiling, Ctrl-C, what a run would cost, and words for numbers."""
 
+import functools
 import io
 import os
 import signal
@@ -16,8 +17,8 @@ from jax._src import monitoring
 from jax.experimental.compilation_cache import compilation_cache
 from toy import config
 
-from jaxdiff.base import compiling, devices, words
-from jaxdiff.cli.command import undisturbed
+from jaxdiff.base import compiling, devices, notebook, words
+from jaxdiff.cli.command import run, undisturbed
 from jaxdiff.models.config import written
 from jaxdiff.models.dry_run import dry_run
 from jaxdiff.models.experiment import Experiment
@@ -81,6 +82,18 @@ def test_ctrl_c_waits_for_imports():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize(("in_notebook", "heard"), [(True, signal.default_int_handler), (False, signal.SIG_DFL)])
+def test_the_next_ctrl_c_ends_what_is_left_of_a_command_but_no_notebook(in_notebook, heard, monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(notebook, "is_here", lambda: in_notebook)
+    assert run("x.py", interrupted, "", "stopped") == 130
+    assert signal.getsignal(signal.SIGINT) is heard
+    assert capsys.readouterr().err == "x.py: stopped\n"
+
+
 STREAMS = """
 import os, sys
 from jaxdiff.cli.command import run
@@ -138,10 +151,12 @@ def announced(monkeypatch, tmp_path):
     before = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
     compilation_cache.reset_cache()
-    compiling.announce()
+    monkeypatch.setattr(monitoring, "_event_listeners", [])
+    monkeypatch.setattr(monitoring, "_event_duration_secs_listeners", [])
+    announce = functools.cache(compiling.announce.__wrapped__)
+    announce()
+    announce()  # as a second command in a notebook does
     yield
-    monitoring._event_listeners.remove(compiling._begins)
-    monitoring._event_duration_secs_listeners.remove(compiling._ends)
     jax.config.update("jax_compilation_cache_dir", before)
     compilation_cache.reset_cache()
 

@@ -17,7 +17,7 @@ OPTIONS = argparse.Namespace(track="mnist", config=None, minutes=None, num=[1000
 
 def seen(frechet, steps):
     return {
-        **{"steps": steps, "rate": 100.0, "memory": 2e9},
+        **{"steps": steps, "rate": 100.0, "memory": 2e9, "parameters": 1234},
         "of": {1000: {"frechet": frechet, "floor": 0.5, "labels": 0.99}},
     }
 
@@ -28,7 +28,7 @@ def test_a_row_is_the_median_of_its_seeds_and_their_range():
         "| `mnist_speedrun` `seed=1` wider | 10 | 2.000 (1.000 to 3.000) at 1,000 | 0.500 (0.500 to 0.500) at 1,000 |"
         in line
     )
-    assert "| 1,000 (900 to 1,100) | 100 (100 to 100) | 2.0 GB |" in line
+    assert "| 1,234 | 1,000 (900 to 1,100) | 100 (100 to 100) | 2.0 GB |" in line
     assert "3 seeds" in line
     assert line.count(" | ") == len(speedrun.COLUMNS) - 1
 

@@ -1,5 +1,6 @@
 """Compiling is announced: it may take minutes, in which nothing else is heard."""
 
+import functools
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ BEGINS, ENDS = "/jax/compilation_cache/compile_requests_use_cache", "/jax/core/c
 PATIENCE = 3.0  # seconds within which a program is there without a word, as one from the cache is
 
 
+@functools.cache  # a notebook may run several commands
 def announce() -> None:
     """From now on whatever compiles for some seconds says so: a running clock, or without a terminal two lines."""
     monitoring.register_event_listener(_begins)

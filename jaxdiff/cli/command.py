@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jaxdiff.base import notebook
 from jaxdiff.base.text import did_you_mean, shown
 
 MEMORY = "RESOURCE_EXHAUSTED"  # in the message of the error that XLA raises then
@@ -83,7 +84,8 @@ def run(name: str, action: Callable[[], int], without_memory: str, stopped: str)
         print(f"{name}: {full if exhausted(error) else one_line(error) + _place(error)}", file=sys.stderr, flush=True)
         return _gone(2)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends what is left to do without a word
+        if not notebook.is_here():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends what is left to do without a word
         print(f"{name}: {stopped}", file=sys.stderr, flush=True)
         return _gone(130)
 
