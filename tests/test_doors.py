@@ -304,6 +304,38 @@ def test_a_bug_in_ones_own_network_says_where(here, called, bug):
     assert err.endswith(f"(buggy.py, line {own.count(chr(10))})\n")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "x, c_noise, condition=None",
+            "x, c_noise",
+            r"must take \(self, x, c_noise, condition\), it takes \(self, x, c_noise\)",
+        ),
+        (
+            "x.reshape(*x.shape[:-3], -1)",
+            "x[:, :, :, 0]",
+            r"Net fails on one image, of shape \(8, 8, 1\), IndexError: Too many",
+        ),
+        ("linspace(1, 0,", "linspace(0, 1,", "a grid must fall strictly"),
+        ("ones_like(point.log_snr)", "ones(3)", "a weighting that gives one number"),
+        ("transform(self, steps)", "transform(self)", r"Descent.transform must take \(steps\), it takes \(\)"),
+        ("return optax.sgd(self.rate)", "return self.rate", "an optimiser that gives an optax transformation, got 0.1"),
+        ("def flat(point)", "def flat()", r"flat must take \(point\), it takes \(\)"),
+        ("grid=Even()", "grid=Even", r"system.grid.*: write Even\(\), with its fields"),
+        ("Net(), Line()", "Net, Line()", r"system.network must be a Module, got class wrong.Net: write Net\(\), with"),
+    ],
+)
+def test_a_mistake_in_ones_own_part_is_told_before_the_training(here, called, old, new, says):
+    own = f"{SHAPES}{CONFIG.replace('from shapes import *', '')}"
+    assert own.count(old) >= 1
+    (here / "wrong.py").write_text(own.replace(old, new))
+    code_, _, err = called(train.main, "--config", "wrong.py")
+    assert (code_, err.count("\n")) == (2, 1), err
+    assert re.search(says, err), err
+    assert not (here / "runs/wrong/checkpoints").exists()
+
+
 def test_a_config_may_be_called_as_a_module_is(here, tmp_path):
     """Python's own random must stay what it is, and two configs of one name are two."""
     import random

@@ -225,6 +225,15 @@ def test_the_exact_denoiser_is_the_minimum(weighting):
         (lambda: losses.dropped(jax.random.key(0), 1, 0, 1.5), "0 <= share <= 1"),
         (lambda: DenoisingLoss("simple"), r"functions such as simple and UniformTimes\(\)"),
         (lambda: DenoisingLoss(times=times.UniformTimes), r"functions such as simple and UniformTimes\(\)"),
+        (
+            lambda: DenoisingLoss(lambda snr, t: t),
+            r"<lambda> must take \(point\), it takes \(snr, t\)$",
+        ),
+        (lambda: DenoisingLoss(times=lambda u: u), r"<lambda> must take \(process, u\), it takes \(u\)$"),
+        (
+            lambda: DenoisingLoss(lambda point: jnp.ones(3))(of(predictions.data, VP()), jax.random.key(0), X_0),
+            r"a weighting that gives one number, got 'shape \(3,\)'",
+        ),
         (lambda: times.UniformTimes(0.9, 0.1), "0 < low < high <= 1"),
         (lambda: times.UniformTimes(0.0), "0 < low < high <= 1"),
         (lambda: times.UniformTimes(high=1.5), "0 < low < high <= 1"),

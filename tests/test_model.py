@@ -57,6 +57,20 @@ def test_labels_are_numbers_or_names(labels, found, texts):
     assert conditions.dtype == np.int32
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"label": 1}, 'there is no option label; did you mean "labels"'),
+        ({"guidence_scale": 1.0}, 'there is no option guidence_scale; did you mean "guidance_scale"'),
+        ({"labels": 12}, "knows the labels 0 to 2, or cat, dog, ship; got 12$"),
+        ({"steps": "ten"}, "steps must be a whole number, at least 1"),
+    ],
+)
+def test_options_that_there_are_not(options, says):
+    with pytest.raises(ValueError, match=says):
+        LABELLED.sample(2, **options)
+
+
 def test_labels_without_names_are_called_by_their_numbers():
     named = replace(LABELLED, classes=("golf_ball", "Church", "garbage truck"))
     assert named.choices(["golf ball", "church", "Garbage-Truck", "golf_ball"])[0].tolist() == [0, 1, 2, 0]

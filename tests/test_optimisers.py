@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxdiff.training import Adam, Ema, Muon, PowerEma, Schedule
-from jaxdiff.training.optimisers import matrices
+from jaxdiff.training.optimisers import matrices, transform_of
 
 PARAMS = {
     "kernel": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4),
@@ -140,6 +140,8 @@ def test_schedules():
         (lambda: Schedule("linear"), "after one of constant, cosine, inverse_sqrt"),
         (lambda: Schedule(warmup=-1), "0 <= warmup"),
         (lambda: Schedule(final=2.0), "0 <= final <= 1"),
+        (lambda: transform_of(lambda: optax.sgd(0.1), 10), r"must take \(steps\), it takes \(\)$"),
+        (lambda: transform_of(lambda steps: 3, 10), "an optimiser that gives an optax transformation, got 3"),
     ],
 )
 def test_bad_optimisers_are_refused(call, says):

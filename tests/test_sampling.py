@@ -1,5 +1,8 @@
 """The edge: image i is image i, one program, bad calls."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +16,7 @@ from jaxdiff.core.denoise import Moved, NetworkDenoiser
 from jaxdiff.core.exact import Mixture
 from jaxdiff.core.guidance import Autoguidance, Clip
 from jaxdiff.core.predictions import data, noise, velocity
-from jaxdiff.core.process import VP, Cosine, Flow, LinearVE
+from jaxdiff.core.process import VP, Cosine, Flow, LinearVE, Process
 from jaxdiff.core.rng import image_key, normal
 from jaxdiff.core.sampling import Progress, batches, encode, sample
 from jaxdiff.core.tables import Discrete
@@ -234,6 +237,33 @@ def test_what_does_not_follow_the_ode_cannot_encode(sampler):
         encode(gaussian(PROCESS), PROCESS, sampler, TIMES, POOL[0, :2])
 
 
+@dataclass
+class Melting(Process):
+    """A process that anyone may change."""
+
+    def alpha(self, t):
+        return 1 - t
+
+    def sigma(self, t):
+        return t
+
+
+@dataclass(frozen=True)
+class Wrong(samplers.Sampler):
+    """A sampler that asks at a wrong time, or gives something else than an image."""
+
+    asks: Callable = lambda t: t.t
+    gives: Callable = lambda x: x
+
+    def step(self, denoise, key, x, t, s):
+        return self.gives(denoise(x, self.asks(t)))
+
+
+class Short(samplers.Sampler):
+    def step(self, denoise, x, t):
+        return x
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -386,6 +416,20 @@ def test_debug_says_where_the_first_value_that_is_not_finite_appeared():
         ({"images": np.zeros((16, 2), np.uint8)}, "images must be floats of shape .*, got uint8"),
         ({"noise": np.zeros((16, 3))}, r"noise must be floats of shape \(16, 2\), one for each"),
         ({"noise": 0.5}, "noise must be floats of shape"),
+        ({"process": Melting()}, r"^Melting can change: make it a @dataclass\(frozen=True\)$"),
+        ({"sampler": Wrong(asks=lambda t: t)}, "^a denoiser takes a time, t.t of the Point t$"),
+        (
+            {"sampler": Wrong(gives=lambda x: x[0])},
+            r"^Wrong.step must return what it is given, float32\[2\], it returned float32\[\]$",
+        ),
+        (
+            {"sampler": Wrong(gives=lambda x: (x, x))},
+            r"must return what it is given, float32\[2\], it returned float32\[2\] and float32\[2\]$",
+        ),
+        (
+            {"sampler": Short()},
+            r"^Short.step must take \(self, denoise, key, x, t, s\), it takes \(self, denoise, x, t\)$",
+        ),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )

@@ -1,6 +1,8 @@
 """What is said of a wrong value: one line that says what is legal."""
 
+import inspect
 import operator
+from collections.abc import Callable
 from typing import Any
 
 
@@ -13,6 +15,19 @@ def check(legal: bool, message: str) -> None:
     """A ValueError with this message."""
     if not legal:
         raise ValueError(message)
+
+
+def takes(function: Callable[..., Any], *names: str) -> None:
+    """Refuses a function that cannot be called with these arguments, in their order."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # C functions may have none
+        return
+    try:
+        signature.bind(*names)
+    except TypeError:
+        name = getattr(function, "__qualname__", type(function).__name__)
+        raise ValueError(f"{name} must take ({', '.join(names)}), it takes {signature}") from None
 
 
 def whole(name: str, value: Any, least: int = 0, below: int | None = None) -> int:

@@ -73,8 +73,14 @@ def fit(hint: Any, value: Any, path: str) -> Any:
     try:
         return fitted(hint, value)
     except TypeError:
-        longer = ": whole numbers are below 2^32 here" if type(value) is int and abs(value) >= 2**32 else ""
-        raise ValueError(f"{path} must be {describe(hint)}, got {brief(value)}{longer}") from None
+        raise ValueError(f"{path} must be {describe(hint)}, got {brief(value)}{_advice(value)}") from None
+
+
+def _advice(value: Any) -> str:
+    """What is likely meant."""
+    if isinstance(value, type):
+        return f": write {value.__name__}(), with its fields between the brackets"
+    return ": whole numbers are below 2^32 here" if type(value) is int and abs(value) >= 2**32 else ""
 
 
 # --- what differs ---------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdiff.base.checks import check
+from jaxdiff.base.checks import check, takes
 from jaxdiff.core.denoise import Moved, NetworkDenoiser
 from jaxdiff.core.grids import Times
 from jaxdiff.core.process import Process
@@ -19,6 +19,7 @@ def check_parts(denoise: Any, process: Any, sampler: Any, times: Times | np.ndar
     """Refuses parts that do not fit together."""
     check(callable(denoise), f"denoise must be a function (x_t, t) -> x_0, got {denoise!r}")
     check(isinstance(process, Process), f"process must be one of jaxdiff.core.process, such as VP(), got {process!r}")
+    _check_frozen(process)
     _check_kind(denoise, checked_sampler(sampler), times)
     if sampler.needs_signal and float(process.alpha(times[0])) == 0:
         raise ValueError(f"{sampler} cannot start {_pure_noise(process)}")
@@ -70,7 +71,15 @@ def checked_sampler(sampler: Any) -> Sampler:
     message = f"sampler must be one of jaxdiff.core.samplers, such as DDIM(), got {sampler!r}"
     check(isinstance(sampler, Sampler), message)
     check(type(sampler).step is not Sampler.step, f"{type(sampler).__name__} needs step(self, denoise, key, x, t, s)")
+    takes(type(sampler).step, "self", "denoise", "key", "x", "t", "s")
+    _check_frozen(sampler)
     return sampler
+
+
+def _check_frozen(value: Any) -> None:
+    """What is a part of a compiled program may not change."""
+    name = type(value).__name__
+    check(type(value).__hash__ is not None, f"{name} can change: make it a @dataclass(frozen=True)")
 
 
 def _processes_of(denoise: Any) -> Iterator[Process]:

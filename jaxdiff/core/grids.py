@@ -29,7 +29,7 @@ def checked(times: Times | np.ndarray) -> Times:
     values = np.asarray(times)
     if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "fiu":
         raise ValueError(
-            f"times must be a row of at least two numbers, such as Uniform()(process, steps) of jaxdiff.grids gives, "
+            f"times must be a row of at least two numbers, such as Uniform()(process, steps) of jaxdiff.core.grids, "
             f"got {times!r}"
         )
     values = values.astype(jnp.result_type(float))  # in float32 two times may become one

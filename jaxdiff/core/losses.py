@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.base.checks import require
+from jaxdiff.base.checks import require, takes
 from jaxdiff.core.denoise import NetworkDenoiser, promoted
 from jaxdiff.core.process import Image, Point, Scalar
 from jaxdiff.core.rng import KeyArray, normal
@@ -32,6 +32,9 @@ class DenoisingLoss:
         for choice in (self.times,) if self.weighting is None else (self.weighting, self.times):
             legal = callable(choice) and not isinstance(choice, type)
             require(legal, "functions such as simple and UniformTimes()", self)
+        takes(self.times, "process", "u")
+        if self.weighting is not None:
+            takes(self.weighting, "point")
 
     def __call__(
         self,
@@ -52,7 +55,9 @@ class DenoisingLoss:
         loss = jnp.mean(error_of_output(model, point, x_t, x_0, condition))
         if self.weighting is None:
             return loss
-        return self.weighting(point) * model.prediction(point.alpha, point.sigma)[1] ** 2 * loss
+        weight = self.weighting(point)
+        require(jnp.shape(weight) == (), "a weighting that gives one number", f"shape {jnp.shape(weight)}")
+        return weight * model.prediction(point.alpha, point.sigma)[1] ** 2 * loss
 
 
 def given(condition: Any) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from jaxdiff.base.devices import DIVIDED, EVERYWHERE, Devices
 from jaxdiff.core.arguments import check_parts, checked_conditions, checked_indices, checked_start
 from jaxdiff.core.denoise import Denoiser
 from jaxdiff.core.grids import Times, checked
-from jaxdiff.core.process import Image, Process
+from jaxdiff.core.process import Image, Point, Process
 from jaxdiff.core.rng import KeyArray, first_noise, image_key
 from jaxdiff.core.samplers import Sampler
 from jaxdiff.core.samplers.walk import walk
@@ -296,6 +296,7 @@ def _advance(
 
     def one(key: KeyArray, condition: tuple[Any, ...], carry: Any) -> Any:
         def asked(x: Image, *times: Array) -> Image:  # one time, or two of a flow map
+            check(not any(isinstance(t, Point) for t in times), "a denoiser takes a time, t.t of the Point t")
             y = denoise(x, *times, *condition)
             got = getattr(y, "shape", type(y).__name__)
             check(got == x.shape, f"the denoiser must return an image of its input's shape, {x.shape}, got {got}")

@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxdiff.base.checks import require
+from jaxdiff.base.checks import require, takes, whole
 from jaxdiff.base.fields import may_change
 from jaxdiff.base.pictures import laid_out
 from jaxdiff.core import grids, guidance, losses, predictions, samplers, weightings
@@ -23,7 +23,7 @@ from jaxdiff.core.process import LinearVE, Process
 from jaxdiff.core.rng import normal
 from jaxdiff.core.samplers.base import FlowMap
 from jaxdiff.core.sampling import sample
-from jaxdiff.core.tables import Discrete
+from jaxdiff.core.tables import LONGEST, Discrete
 from jaxdiff.core.times import LogNormal, Times, UniformTimes
 from jaxdiff.data import Examples
 from jaxdiff.data.augment import Augment
@@ -110,6 +110,7 @@ class Diffusion:
         if isinstance(self.condition, Labels) and known not in (None, self.condition.classes):
             raise ValueError(f"network.classes is {known}, condition.classes {self.condition.classes}: make them equal")
         condition = () if self.condition is None else (self.condition.null,)
+        takes(type(self.net).__call__, "self", "x", "c_noise", *["condition"] * len(condition))
         more = self.told_scale + (0 if self.objective is None else self.objective.more_numbers)
         return started(self.net, key, jnp.zeros(shape), jnp.zeros((1 + more,) if more else ()), *condition)
 
@@ -228,7 +229,8 @@ class Diffusion:
         return guidance.ClassifierFreeGuidance(plain, self.condition.null, scale, rescale)
 
     def times_of(self, steps: int | None = None) -> Array:
-        return self.grid(self.process, self.steps if steps is None else steps)
+        steps = whole("steps", self.steps if steps is None else steps, 1, LONGEST + 1)
+        return grids.checked(self.grid(self.process, steps))
 
     def picture(self, params: Any, codec: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
         conditions, texts = None, None

@@ -1,5 +1,6 @@
 """A trained diffusion model to sample from, rebuilt from the plain data beside its checkpoint."""
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -11,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxdiff.base import notebook
-from jaxdiff.base.checks import require
+from jaxdiff.base.checks import check, require
 from jaxdiff.base.text import did_you_mean
 from jaxdiff.base.words import plural
 from jaxdiff.core import sampling
@@ -129,7 +130,7 @@ class Model:
         if not 0 <= found < classes:
             some = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
             by_name = f", or {some}" if any(not name.isdecimal() for name in names) else ""
-            near = did_you_mean(str(label), names)
+            near = "" if str(label).isdecimal() else did_you_mean(str(label), names)
             raise ValueError(f"{self.name} knows the labels 0 to {classes - 1}{by_name}; got {label}{near}")
         return found
 
@@ -264,6 +265,7 @@ class Model:
         """The denoiser, guided, thresholded and edited, and the conditions that it takes."""
         threshold = guidance.pop("threshold", None)
         if denoiser is None:
+            self._check_names(guidance)
             model = self.denoiser(classifier=classifier, threshold=0.0, **guidance)
         elif guidance:
             raise ValueError(f"a denoiser of your own is guided as it is: leave out {', '.join(guidance)}")
@@ -278,6 +280,12 @@ class Model:
             changed = edit.transform(End(model) if isinstance(model, FlowMap) else model, self.system.process)
             model = ConsistencyModel(changed) if few else changed
         return model if edit.exact else self.system.cut_off(model, threshold), condition
+
+    def _check_names(self, guidance: dict[str, Any]) -> None:
+        own = set(inspect.signature(self.system.denoiser).parameters) - {"params", "log_prob"}
+        for name in guidance:
+            legal = own | (set(inspect.signature(self.batches).parameters) - {"guidance"})
+            check(name in own, f"there is no option {name}{did_you_mean(name, legal)}")
 
     def sample(
         self, indices: int | Sequence[int] = 16, *args: Any, progress: bool | None = None, **kwargs: Any

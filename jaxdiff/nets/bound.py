@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 from jaxtyping import Array
@@ -40,7 +41,9 @@ def started(module: nn.Module, key: Array, *inputs: Any) -> Any:
         raise
     except Exception as error:  # parts that do not fit lead to errors of many classes
         why = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise ValueError(f"{type(module).__name__} cannot be made of these fields, {why}") from error
+        ours = type(module).__module__.startswith("jaxdiff.")
+        fails = "cannot be made of these fields" if ours else f"fails on one image, of shape {jnp.shape(inputs[0])}"
+        raise ValueError(f"{type(module).__name__} {fails}, {why}") from error
     more = variables.keys() - {"params"}
     if more:
         name = type(module).__name__

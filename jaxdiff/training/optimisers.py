@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array
 from optax.contrib import MuonDimensionNumbers
 
-from jaxdiff.base.checks import require
+from jaxdiff.base.checks import require, takes
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -27,7 +27,11 @@ class Optimiser(Protocol):
 
 def transform_of(optimiser: Optimiser | Callable, steps: int | Array) -> optax.GradientTransformation:
     """What optax is to do, whether the optimiser is a value or a function of the steps."""
-    return optimiser(steps) if isinstance(optimiser, FunctionType) else optimiser.transform(steps)  # type: ignore[union-attr]
+    function = optimiser if isinstance(optimiser, FunctionType) else optimiser.transform  # type: ignore[union-attr]
+    takes(function, "steps")
+    made = function(steps)
+    require(hasattr(made, "init") and hasattr(made, "update"), "an optimiser that gives an optax transformation", made)
+    return made
 
 
 def learning_rate_of(optimiser: Optimiser | Callable, step: int, steps: int) -> float:

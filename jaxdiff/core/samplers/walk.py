@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from jaxdiff.base.checks import check
 from jaxdiff.core.denoise import Denoiser
 from jaxdiff.core.process import Image, Process
 from jaxdiff.core.rng import KeyArray
@@ -28,9 +29,19 @@ def walk(
     sampler = sampler.over(steps)
 
     def step(i: Array, carry: Any) -> Any:
-        return sampler.step(denoise, jax.random.fold_in(key, i + 1), carry, points[i], points[i + 1])
+        after = sampler.step(denoise, jax.random.fold_in(key, i + 1), carry, points[i], points[i + 1])
+        got, given = _kind(after), _kind(carry)
+        check(got == given, f"{type(sampler).__name__}.step must return what it is given, {given}, it returned {got}")
+        return after
 
     return lax.fori_loop(start, steps if stop is None else stop, step, carry)
+
+
+def _kind(tree: Any) -> str:
+    """The type and shape of each array, such as float32[28, 28, 1]."""
+    return (
+        " and ".join(f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" for leaf in jax.tree.leaves(tree)) or "nothing"
+    )
 
 
 def trajectory(
