@@ -1,16 +1,17 @@
 """The reference, read from the source: docstrings, fields with the comments beside them, and options of the commands.
 
-Nothing heavy is imported. `Reference` makes the pages; what is public and has no docstring, and a field of a config
-that nothing is said of, stands in `missing`.
+Nothing heavy is imported. `Reference` makes the pages; what is public and has no docstring, and a field of
+`core` or of a config that nothing is said of, stands in `missing`.
 """
 
 import argparse
 import ast
 import io
+import math
 import re
 import tokenize
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -55,10 +56,11 @@ class Field:
     may_change: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Module:
     """A file of the package, parsed."""
 
+    root: Path
     name: str  # core.process
     tree: ast.Module
     comments: dict[int, str]
@@ -69,16 +71,47 @@ class Module:
         return [node for node in self.tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
 
     def fields(self, node: ast.ClassDef) -> list[Field]:
-        """Those that its __init__ takes."""
-        if not node.decorator_list and not any(ast.unparse(base) in ("nn.Module", "Net") for base in node.bases):
-            return []
-        return [self._field(each) for each in node.body if isinstance(each, ast.AnnAssign) and _is_own(each)]
+        """Those that its __init__ takes, in that order: what a base has comes first."""
+        found = {each.name: each for owner, base in self.bases(node) for each in owner.fields(base)}
+        for each in node.body if self._has_fields(node) else []:
+            if isinstance(each, ast.AnnAssign) and _is_own(each):
+                own = self._field(each)
+                inherited = found[own.name].meaning if own.name in found else ""
+                found[own.name] = replace(own, meaning=own.meaning or inherited)
+        return list(found.values())
+
+    def _has_fields(self, node: ast.ClassDef) -> bool:
+        marks = [ast.unparse(each) for each in (*node.decorator_list, *node.bases)]
+        own = any("dataclass" in mark or mark in ("NamedTuple", "Protocol", "nn.Module") for mark in marks)
+        return own or any(_is_net(owner, base) for owner, base in self.bases(node))
+
+    def bases(self, node: ast.ClassDef) -> list[tuple["Module", ast.ClassDef]]:
+        """Those of the package, each with the file that has it."""
+        found = (self.found(base.id) for base in node.bases if isinstance(base, ast.Name))
+        return [each for each in found if each]
+
+    def found(self, name: str) -> tuple["Module", ast.ClassDef] | None:
+        """The class that has this name here."""
+        for node in self.tree.body:
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                return self, node
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxdiff."):
+                for alias in node.names:
+                    if name == (alias.asname or alias.name):
+                        return module(self.root, str(node.module).removeprefix("jaxdiff.")).found(alias.name)
+        return None
 
     def _field(self, node: ast.AnnAssign) -> Field:
         comments = (self.comments.get(line, "") for line in range(node.lineno, (node.end_lineno or node.lineno) + 1))
         said = " ".join(comment for comment in comments if comment and not comment.startswith("type:"))
         default, changes = _default(node.value)
         return Field(ast.unparse(node.target), ast.unparse(node.annotation), default, said, changes)
+
+
+def _is_net(owner: Module, node: ast.ClassDef) -> bool:
+    """Whether flax makes a dataclass of it."""
+    above = any(_is_net(*base) for base in owner.bases(node))
+    return above or any(ast.unparse(base) == "nn.Module" for base in node.bases)
 
 
 def _is_own(node: ast.AnnAssign) -> bool:
@@ -97,12 +130,35 @@ def _default(value: ast.expr | None) -> tuple[str, bool]:
 
 
 @cache
-def module(path: Path, name: str) -> Module:
+def module(root: Path, name: str) -> Module:
     """One file."""
-    text = path.read_text(encoding="utf-8")
+    place = root / "jaxdiff" / name.replace(".", "/")
+    text = (place / "__init__.py" if place.is_dir() else place.with_suffix(".py")).read_text(encoding="utf-8")
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
-    return Module(name, ast.parse(text), comments)
+    return Module(root, name, _Unquoted().visit(ast.parse(text)), comments)
+
+
+class _Unquoted(ast.NodeTransformer):
+    """Types are in quotes where the source names them before they are there: a reader has no need of these."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AnnAssign:
+        node.annotation = _plain(node.annotation)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = node.annotation and _plain(node.annotation)
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.returns = node.returns and _plain(node.returns)
+        self.generic_visit(node)
+        return node
+
+
+def _plain(kind: ast.expr) -> ast.expr:
+    quoted = isinstance(kind, ast.Constant) and isinstance(kind.value, str)
+    return ast.parse(ast.literal_eval(kind), mode="eval").body if quoted else kind
 
 
 def escaped(text: str) -> str:
@@ -138,7 +194,7 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (first, ["---"] * len(columns), *others))
 
 
-def signature(node: ast.ClassDef | Function) -> str:
+def signature(node: ast.ClassDef | Function, width: float = 90) -> str:
     """As it is written, without `self` and what a type checker alone reads."""
     if isinstance(node, ast.ClassDef):
         bases = ", ".join(ast.unparse(base) for base in node.bases)
@@ -147,7 +203,7 @@ def signature(node: ast.ClassDef | Function) -> str:
     text = re.sub(r"^(self|cls)(, )?", "", text)
     returned = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     line = f"{node.name}({text}){returned}"
-    if len(line) <= 90:
+    if len(line) <= width:
         return line
     parts = re.split(r", (?![^\[(]*[\])])", text)
     return f"{node.name}(\n    " + ",\n    ".join(parts) + f",\n){returned}"
@@ -175,7 +231,7 @@ class Reference:
         for path in sorted((package / folder).rglob("*.py")):
             name = ".".join(path.relative_to(package).with_suffix("").parts)
             if path.name != "__init__.py":
-                found.append(module(path, name))
+                found.append(module(self.root, name))
         place = {name: i for i, name in enumerate(re.findall(r"`(\w+)`", about))}
         return sorted(found, key=lambda each: place.get(each.name.split(".")[1], len(place)))
 
@@ -195,7 +251,7 @@ class Reference:
         parts = [f"{level} {node.name} {{ #{place} }}", f"```python\n{signature(node)}\n```"]
         parts.append(escaped(self._said(node, place)))
         if isinstance(node, ast.ClassDef):
-            parts += [self._fields(owner, node), self._methods(node)]
+            parts += [self._fields(owner, node), self._methods(owner, node)]
         return "\n\n".join(part for part in parts if part)
 
     def _said(self, node: ast.Module | ast.ClassDef | ast.FunctionDef, place: str) -> str:
@@ -207,18 +263,21 @@ class Reference:
     def _fields(self, owner: Module, node: ast.ClassDef) -> str:
         rows = []
         for each in owner.fields(node):
+            if not each.meaning and owner.name.startswith("core."):  # what papers are written with
+                self.missing.append(f"jaxdiff.{owner.name}.{node.name} says nothing of its field {each.name}")
             meaning = cell(each.meaning) + (f" ({CHANGE})" * each.may_change)
             rows.append((name(each.name), code(each.type), code(each.default), meaning.strip()))
         return table(("field", "type", "default", "meaning"), rows) if rows else ""
 
-    def _methods(self, node: ast.ClassDef) -> str:
+    def _methods(self, owner: Module, node: ast.ClassDef) -> str:
         lines = []
+        above = [each.name for _, base in owner.bases(node) for each in base.body if isinstance(each, ast.FunctionDef)]
         for each in node.body:
-            if isinstance(each, ast.FunctionDef) and not each.name.startswith("_") and ast.get_docstring(each):
+            if isinstance(each, ast.FunctionDef) and _is_shown(each, above):
                 read = any(ast.unparse(mark).endswith("property") for mark in each.decorator_list)
                 first = (ast.get_docstring(each) or "").split("\n\n")[0]
-                called = each.name if read else " ".join(signature(each).replace("\n", " ").split())
-                lines.append(f"- {code(called)}  \n  {cell(first)}")
+                called = each.name if read else signature(each, math.inf)
+                lines.append(f"- {code(called)}" + (f"  \n  {cell(first)}" if first else ""))
         return "\n".join(lines)
 
     # --- configs and commands ---------------------------------------------------------------------------------------
@@ -233,7 +292,7 @@ class Reference:
 
     def _setting(self, name: str) -> str:
         place, _, own = name.rpartition(".")
-        owner = module(self.root / "jaxdiff" / f"{place.replace('.', '/')}.py", place)
+        owner = module(self.root, place)
         (node,) = (each for each in owner.public if each.name == own)
         said = ast.get_docstring(node) or ""
         assert isinstance(node, ast.ClassDef)
@@ -265,6 +324,15 @@ class Reference:
                     parts += [f"**{group.title}** {cell(group.description or '')}".strip(), _options(shown)]
         listed = options.listed()
         return "\n\n".join([*parts, "## Samplers and grids", f"```\n{listed.strip()}\n```"]) + "\n"
+
+
+def _is_shown(method: ast.FunctionDef, above: list[str]) -> bool:
+    """What has a docstring, what one has to write oneself, and how the class is made and called if no base says it."""
+    name, last = method.name, ast.unparse(method.body[-1])
+    if name in ("__init__", "__call__"):
+        return name not in above or bool(ast.get_docstring(method))
+    to_write = last == "..." or last.startswith("raise NotImplementedError")
+    return (name.startswith("__") or not name.startswith("_")) and (to_write or bool(ast.get_docstring(method)))
 
 
 def _options(actions: list[argparse.Action]) -> str:

@@ -18,7 +18,7 @@ def time(process: Process, t: Scalar) -> Scalar:
 class ScaledTime:
     """t times a factor, 1000 say: for networks whose embedding was made for step numbers."""
 
-    factor: float = 1000.0
+    factor: float = 1000.0  # of t
 
     def __call__(self, process: Process, t: Scalar) -> Scalar:
         return self.factor * t

@@ -35,11 +35,11 @@ class NetworkDenoiser:
     `network` is any callable (x, c_noise, *condition) -> F: `nets.Bound(module, params)`, or a function of your own.
     """
 
-    network: Network
-    process: Process = struct.field(pytree_node=False)
-    prediction: Prediction = struct.field(pytree_node=False, default=noise)
-    input_scale: InputScale = struct.field(pytree_node=False, default=unscaled)
-    c_noise: CNoise = struct.field(pytree_node=False, default=index)
+    network: Network  # (c_in x_t, c_noise, *condition) -> F
+    process: Process = struct.field(pytree_node=False)  # how noise is added
+    prediction: Prediction = struct.field(pytree_node=False, default=noise)  # what F is: c_skip and c_out
+    input_scale: InputScale = struct.field(pytree_node=False, default=unscaled)  # c_in
+    c_noise: CNoise = struct.field(pytree_node=False, default=index)  # the noise level as the network gets it
     told: tuple[Any, ...] = ()  # further numbers that the network gets beside c_noise: c_noise is then [k]
 
     def __post_init__(self) -> None:
@@ -86,9 +86,9 @@ class Moved:
     For processes of the same SNR range; beyond its own range the denoiser is asked at the nearer end of it.
     """
 
-    denoise: Denoiser
-    made_for: Process = struct.field(pytree_node=False)
-    used_on: Process = struct.field(pytree_node=False)
+    denoise: Denoiser  # on the process it was trained on
+    made_for: Process = struct.field(pytree_node=False)  # that process
+    used_on: Process = struct.field(pytree_node=False)  # the one of x_t and t
 
     def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
         t_made = self.time(t)

@@ -14,9 +14,9 @@ from jaxdiff.core.process import Image, Process, Scalar
 class Mixture:
     """p(x_0): isotropic Gaussians of one deviation around `means` (numbers or tuples), with these `shares`."""
 
-    means: tuple[float | tuple[float, ...], ...] = (0.3,)
-    deviation: float = 0.5
-    shares: tuple[float, ...] = (1.0,)
+    means: tuple[float | tuple[float, ...], ...] = (0.3,)  # one of each Gaussian
+    deviation: float = 0.5  # of each of them, in each number
+    shares: tuple[float, ...] = (1.0,)  # together 1
 
     def __post_init__(self) -> None:
         if len(self.means) != len(self.shares) or abs(sum(self.shares) - 1) > 1e-6 or min(self.shares) < 0:

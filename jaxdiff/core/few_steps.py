@@ -41,9 +41,11 @@ class FewSteps:
         """Refuses a model that it cannot train."""
 
     def flow_map(self, model: NetworkDenoiser) -> FlowMap:
+        """The network as samplers take it."""
         return ConsistencyModel(model)
 
     def __call__(self, *example: Any, **known: Any) -> Scalar:
+        """The loss of one example (model, key, x_0, condition, u); of what it takes by name, see above."""
         raise NotImplementedError
 
 
@@ -59,13 +61,13 @@ class ConsistencyTuning(FewSteps):
     sqrt(|.|² + c²) - c. With a teacher x_r lies on its ODE, one DDIM step from x_t, in place of on the line to x_0.
     """
 
-    times: Times = LogNormal(-1.1, 2.0)
-    q: float = 2.0
-    k: float = 8.0
-    b: float = 1.0
-    stage: int = 7
-    stage_steps: int | None = None
-    c: float = 0.0
+    times: Times = LogNormal(-1.1, 2.0)  # t, which are trained on
+    q: float = 2.0  # t - r is divided by it at each stage
+    k: float = 8.0  # how much larger t - r is at low noise
+    b: float = 1.0  # how fast that fades as the noise rises
+    stage: int = 7  # the last s
+    stage_steps: int | None = None  # of each s below it; None: it begins with the last
+    c: float = 0.0  # rounds the distance off near 0
 
     def __post_init__(self) -> None:
         require(self.q > 1 and self.k >= 0 and self.b >= 0 and self.c >= 0, "q > 1, k >= 0, b >= 0 and c >= 0", self)
@@ -97,7 +99,7 @@ class Trajectories(NamedTuple):
 
     x: Array  # [n, steps, ...]: the image at each time of the walk but the last
     end: Array  # [n, ...]
-    condition: Any
+    condition: Any  # [n, ...] of each array, or None
     scale: Array | None  # of guidance
 
 
@@ -110,11 +112,11 @@ class TrajectoryEnd(FewSteps):
     """
 
     needs_teacher = True
-    sampler: Sampler = DPMpp2M()
-    grid: Grid = Karras()
-    steps: int = 8
-    count: int = 2000
-    c: float = 0.03
+    sampler: Sampler = DPMpp2M()  # the teacher's
+    grid: Grid = Karras()  # of its walk
+    steps: int = 8  # of the walk
+    count: int = 2000  # walks that are trained on
+    c: float = 0.03  # rounds the distance off near 0
 
     def __post_init__(self) -> None:
         walks = isinstance(self.sampler, Sampler) and self.sampler.follows_ode and not self.sampler.jumps
@@ -158,9 +160,9 @@ class TrajectoryEnd(FewSteps):
 class WarmStart(FewSteps):
     """One objective for the first `steps` steps, then another."""
 
-    first: FewSteps = TrajectoryEnd()
-    steps: int = 100
-    then: FewSteps = ConsistencyTuning()
+    first: FewSteps = TrajectoryEnd()  # the objective at first
+    steps: int = 100  # of that one
+    then: FewSteps = ConsistencyTuning()  # the one after it
 
     def __post_init__(self) -> None:
         kinds = all(type(each).flow_map is FewSteps.flow_map for each in (self.first, self.then))
@@ -203,18 +205,19 @@ class MeanFlowLoss(FewSteps):
     """|delta|² / sg[(|delta|² + c)^p], delta = u - sg[v - (t - r) du], v = eps - x_0 (Geng et al. 2025).
 
     (u, du) = jvp(u; (x_t, t, r); (v, 1, 0)), on `Flow`: so the network comes to be the mean velocity from t to r. For
-    the share `instant` of the examples r = t. The loss has that gradient, and a value to look at:
-    log(1 + |delta|² / c) where p = 1. With `own_tangent` the tangent of x_t is the network's own v, u(x_t, t, t), in
-    place of one example's. With a guidance scale w, v is w v + (1 - w) u(x_t, t, t | null).
+    the share `instant` of the examples r = t. |.|² is a sum over the image, and c by default 0.01, where the paper has
+    1e-3. The loss has that gradient, and a value to look at: log(1 + |delta|² / c) where p = 1. With `own_tangent` the
+    tangent of x_t is the network's own v, u(x_t, t, t), in place of one example's. With a guidance scale w, v is
+    w v + (1 - w) u(x_t, t, t | null).
     """
 
     guides_itself = True
     more_numbers = 1  # the length of the jump
-    times: Times = LogitNormal(-0.4, 1.0)
-    instant: float = 0.75
-    p: float = 1.0
-    c: float = 0.01
-    own_tangent: bool = False
+    times: Times = LogitNormal(-0.4, 1.0)  # of which t is the later of two, r the earlier
+    instant: float = 0.75  # the share of examples with r = t
+    p: float = 1.0  # 1 for the adapted loss, 0 for the plain square
+    c: float = 0.01  # keeps the quotient finite where delta is 0
+    own_tangent: bool = False  # the network's own v is the tangent of x_t
 
     def __post_init__(self) -> None:
         require(0 <= self.instant <= 1 and self.p >= 0 and self.c > 0, "0 <= instant <= 1, p >= 0 and c > 0", self)

@@ -20,10 +20,10 @@ from jaxdiff.core.samplers.walk import walk
 class Walked(FlowMap):
     """That of a denoiser, by even steps of a sampler that follows the ODE; by default solved to a tolerance."""
 
-    denoise: Denoiser
-    process: Process = struct.field(pytree_node=False)
-    sampler: Sampler = struct.field(pytree_node=False, default=AdaptiveODE())
-    steps: int = struct.field(pytree_node=False, default=1)
+    denoise: Denoiser  # whose ODE is walked
+    process: Process = struct.field(pytree_node=False)  # on which it was trained
+    sampler: Sampler = struct.field(pytree_node=False, default=AdaptiveODE())  # of the ODE
+    steps: int = struct.field(pytree_node=False, default=1)  # even ones in t
 
     def __call__(self, x_t: Image, t: Scalar, r: Scalar, *condition: Any) -> Image:
         times = (t + (r - t) * jnp.linspace(0, 1, self.steps + 1)).at[-1].set(r)
@@ -36,7 +36,7 @@ class ConsistencyModel(FlowMap):
     """A flow map to r = 0 alone: (x_t, t) -> x_0, in the form of a denoiser (Song et al. 2023)."""
 
     only_to_data = True
-    end: Denoiser
+    end: Denoiser  # (x_t, t, *condition) -> x_0, where the ODE ends
 
     def __call__(self, x_t: Image, t: Scalar, r: Scalar, *condition: Any) -> Image:
         return self.end(x_t, t, *condition)
@@ -46,7 +46,7 @@ class ConsistencyModel(FlowMap):
 class MeanFlow(FlowMap):
     """x_r = x_t - (t - r) u(x_t, t, r): the network's output is the mean velocity on the way (Geng et al. 2025)."""
 
-    network: NetworkDenoiser
+    network: NetworkDenoiser  # whose output is u
 
     def __call__(self, x_t: Image, t: Scalar, r: Scalar, *condition: Any) -> Image:
         return x_t - (t - r) * self.velocity(x_t, t, r, *condition)
@@ -60,7 +60,7 @@ class MeanFlow(FlowMap):
 class End:
     """Where a flow map arrives at t = 0, in the form of a denoiser."""
 
-    flow_map: FlowMap
+    flow_map: FlowMap  # which is asked for r = 0
 
     def __call__(self, x_t: Image, t: Scalar, *condition: Any) -> Image:
         return self.flow_map(x_t, t, jnp.zeros_like(t), *condition)

@@ -50,9 +50,9 @@ def _check(process: Process, steps: int) -> None:
 class Uniform:
     """Even steps of t from `first` to `last`; of t^(1/power) if a power is given."""
 
-    first: float = 1.0
-    last: float = 0.0
-    power: float = 1.0
+    first: float = 1.0  # the time of the noisiest point, at most 1
+    last: float = 0.0  # the time at which the grid ends, 0 being clean data
+    power: float = 1.0  # steps are even in t^(1/power)
 
     def __post_init__(self) -> None:
         if not self.power > 0:
@@ -78,9 +78,9 @@ def _even(first: Array | float, last: Array | float, steps: int) -> Times:
 class _NoiseLevels:
     """Levels sigma / alpha from that at time `first` to that at time `last`, by default the process's range."""
 
-    first: float | None = None
-    last: float | None = None
-    to_data: bool = True
+    first: float | None = None  # the time of the highest level; None: the process's t_max
+    last: float | None = None  # the time of the lowest; None: the process's t_min
+    to_data: bool = True  # whether the last of the steps goes from there to clean data at t = 0
 
     def __call__(self, process: Process, steps: int) -> Times:
         _check(process, steps)
@@ -115,7 +115,7 @@ class LogSNR(_NoiseLevels):
 class Karras(_NoiseLevels):
     """Even steps of (sigma / alpha)^(1/rho) (Karras et al. 2022)."""
 
-    rho: float = 7.0
+    rho: float = 7.0  # the larger it is, the more of the steps are at low noise
 
     def __post_init__(self) -> None:
         if not self.rho > 0:
@@ -133,7 +133,7 @@ class _TableEntries:
     Without `to_data` they end at entry 0, one step fewer than asked if entry 0 is among them already.
     """
 
-    to_data: bool = True
+    to_data: bool = True  # whether the last step goes to clean data at t = 0
 
     def __call__(self, process: Process, steps: int) -> Times:
         _check(process, steps)
@@ -156,7 +156,7 @@ class _TableEntries:
 class Leading(_TableEntries):
     """Every (T // steps)-th entry from `offset` up (DDIM): in few steps it starts far below the last, the noisiest."""
 
-    offset: int = 0
+    offset: int = 0  # the lowest entry, from 0
 
     def indices(self, entries: int, steps: int) -> np.ndarray:
         indices = np.arange(steps) * (entries // steps) + self.offset

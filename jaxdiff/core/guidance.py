@@ -30,11 +30,11 @@ class ClassifierGuidance:
     Several add up by nesting. The gradient is taken in float32 (or more), whatever the networks compute in.
     """
 
-    denoise: Denoiser
-    log_prob: LogProb
-    process: Process = struct.field(pytree_node=False)
-    scale: float = 1.0
-    conditional: bool = struct.field(pytree_node=False, default=False)
+    denoise: Denoiser  # what is guided
+    log_prob: LogProb  # (x_t, t, *condition) -> log p(y | x_t)
+    process: Process = struct.field(pytree_node=False)  # on which both were trained
+    scale: float = 1.0  # the power of p(y | x_t)
+    conditional: bool = struct.field(pytree_node=False, default=False)  # whether `denoise` is told y already
 
     def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -51,7 +51,7 @@ class ClassifierGuidance:
 class Unconditional:
     """A denoiser that takes no condition, where one is given: under a classifier that does, say."""
 
-    denoise: Denoiser
+    denoise: Denoiser  # (x_t, t) -> E[x_0 | x_t]
 
     def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
         return self.denoise(x, t)
@@ -66,10 +66,10 @@ class ClassifierFreeGuidance:
     same for all networks, and at pure noise, where v = -x_0, the two agree.
     """
 
-    denoise: Denoiser
-    null: Any
-    scale: float = 1.0
-    rescale: float = 0.0
+    denoise: Denoiser  # a conditional one
+    null: Any  # the condition that stands for none
+    scale: float = 1.0  # 0 the null condition, 1 the given one, above 1 beyond it
+    rescale: float = 0.0  # the share of the added deviation that is taken back
 
     def __call__(self, x: Image, t: Scalar, condition: Any = None) -> Image:
         if condition is None or self.null is None:
@@ -86,9 +86,9 @@ class ClassifierFreeGuidance:
 class Autoguidance:
     """Autoguidance: away from a worse version of the same model (Karras et al. 2024). Scale 1 is the model alone."""
 
-    denoise: Denoiser
-    worse: Denoiser
-    scale: float = 1.0
+    denoise: Denoiser  # the model
+    worse: Denoiser  # a smaller one, or one less trained
+    scale: float = 1.0  # 0 the worse one, 1 the model, above 1 beyond it
 
     def __call__(self, x: Image, t: Scalar, *condition: Any) -> Image:
         worse = self.worse(x, t, *condition)
@@ -102,11 +102,11 @@ class Within:
     Only the one that is needed runs, unless images are at different times.
     """
 
-    denoise: Denoiser
-    otherwise: Denoiser
-    process: Process = struct.field(pytree_node=False)
-    low: float = 0.0
-    high: float = math.inf
+    denoise: Denoiser  # within the interval
+    otherwise: Denoiser  # outside it
+    process: Process = struct.field(pytree_node=False)  # of which sigma / alpha is asked
+    low: float = 0.0  # the smallest sigma / alpha within
+    high: float = math.inf  # the largest
 
     def __post_init__(self) -> None:
         _require("low < high", self.low, self.high)
@@ -121,9 +121,9 @@ class Within:
 class Clip:
     """Static thresholding: the expected clean image, cut off at the range of the data."""
 
-    denoise: Denoiser
-    low: float = -1.0
-    high: float = 1.0
+    denoise: Denoiser  # what is cut off
+    low: float = -1.0  # the smallest value of the data
+    high: float = 1.0  # the largest
 
     def __post_init__(self) -> None:
         _require("low < high", self.low, self.high)
@@ -136,8 +136,8 @@ class Clip:
 class DynamicThreshold:
     """Cut off at a quantile of the image's magnitudes, scaled to [-1, 1] (Saharia et al. 2022)."""
 
-    denoise: Denoiser
-    quantile: float = 0.995
+    denoise: Denoiser  # what is cut off
+    quantile: float = 0.995  # of the magnitudes; where it is below 1, the limit is 1
 
     def __post_init__(self) -> None:
         _require("0 < quantile <= 1", 0.0, self.quantile, math.nextafter(1, 2))

@@ -21,7 +21,7 @@ def unscaled(alpha: Scalar, sigma: Scalar) -> Scalar:
 class UnitVariance:
     """x_t divided by its deviation, for data of deviation `sigma_data`."""
 
-    sigma_data: float = 0.5
+    sigma_data: float = 0.5  # the deviation of the data
 
     def __post_init__(self) -> None:
         require(0 < self.sigma_data < math.inf, "sigma_data > 0", self)

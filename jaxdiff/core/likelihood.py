@@ -29,8 +29,8 @@ AT_ONCE = 64  # backward passes
 class Range(NamedTuple):
     """The log-SNR at which images end as data, and at which they begin as noise."""
 
-    data: Scalar
-    noise: Scalar
+    data: Scalar  # where images end as data, the larger
+    noise: Scalar  # where they begin as noise
 
 
 def range_of(process: Process, t_max: float = 1.0) -> Range:
@@ -64,10 +64,10 @@ class FlowODE:
     (Hutchinson), one backward pass each. An image not done after `max_steps` comes out as NaN.
     """
 
-    rtol: float = 1e-5
-    atol: float = 1e-5
-    steps: int | None = None
-    max_steps: int = 2000
+    rtol: float = 1e-5  # tolerance of the error of a step, relative
+    atol: float = 1e-5  # absolute tolerance, added to that
+    steps: int | None = None  # equal ones of log-SNR; None: to the tolerance
+    max_steps: int = 2000  # of one image, which is NaN if it needs more
 
     def __post_init__(self) -> None:
         require(self.rtol > 0 and self.atol > 0, "rtol > 0 and atol > 0", self)

@@ -25,8 +25,8 @@ class DenoisingLoss:
     That is the default, for any prediction; with a weighting the loss is weighting(t) |x_0 - D(x_t, t)|².
     """
 
-    weighting: Weighting | None = None
-    times: Times = UniformTimes()
+    weighting: Weighting | None = None  # of |x_0 - D|²; None: none but that of the output
+    times: Times = UniformTimes()  # which are trained on
 
     def __post_init__(self) -> None:
         for choice in (self.times,) if self.weighting is None else (self.weighting, self.times):
@@ -100,9 +100,9 @@ class AutoencoderLoss:
     `terms` are more distances, each with its weight: a perceptual one, or how a discriminator tells them apart.
     """
 
-    distance: Distance = absolute
-    kl: float = 1e-6
-    terms: tuple[tuple[float, Distance], ...] = ()
+    distance: Distance = absolute  # of the reconstruction
+    kl: float = 1e-6  # the weight of the KL
+    terms: tuple[tuple[float, Distance], ...] = ()  # (weight, distance) of each further one
 
     def __post_init__(self) -> None:
         require(callable(self.distance), "a distance such as absolute or squared", self.distance)

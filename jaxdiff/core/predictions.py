@@ -42,7 +42,7 @@ def flow(alpha: Scalar, sigma: Scalar) -> tuple[Scalar, Scalar]:
 class EDMPreconditioning:
     """F has unit variance for data of deviation `sigma_data`, whatever the noise (Karras et al. 2022)."""
 
-    sigma_data: float = 0.5
+    sigma_data: float = 0.5  # the deviation of the data
 
     def __post_init__(self) -> None:
         require(0 < self.sigma_data < math.inf, "sigma_data > 0", self)

@@ -26,13 +26,13 @@ Index = Int[Array, ""] | int
 class Point:
     """A process at one time, in which all steps and targets are written; or, with a leading axis, on a whole grid."""
 
-    t: Scalar
-    alpha: Scalar
-    sigma: Scalar
-    log_snr: Scalar
+    t: Scalar  # the time
+    alpha: Scalar  # the factor of the data
+    sigma: Scalar  # the deviation of the noise
+    log_snr: Scalar  # log(alpha² / sigma²)
     alpha_dot: Scalar  # d alpha / dt
-    sigma_dot: Scalar
-    process: "Process" = struct.field(pytree_node=False)
+    sigma_dot: Scalar  # d sigma / dt
+    process: "Process" = struct.field(pytree_node=False)  # of which it is a point
 
     def __getitem__(self, i: Index) -> "Point":
         return jax.tree.map(lambda values: values[i], self)
@@ -173,8 +173,8 @@ def _(process: Process, log_snr: tuple[Scalar], change: tuple[Scalar]) -> tuple[
 class VP(Process):
     """Variance preserving, beta(t) linear from beta_min to beta_max: the limit of DDPM (Song et al. 2021)."""
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
+    beta_min: float = 0.1  # beta(0)
+    beta_max: float = 20.0  # beta(1)
 
     def __post_init__(self) -> None:
         if not (0 < self.beta_min <= self.beta_max and self.beta_min + self.beta_max < 349):
@@ -257,8 +257,8 @@ class VE(_Exploding):
     The noise begins with sigma_min: right after t = 0, where there is none, as with every process.
     """
 
-    sigma_min: float = 0.01
-    sigma_max: float = 50.0
+    sigma_min: float = 0.01  # right after t = 0
+    sigma_max: float = 50.0  # at t = 1
 
     def __post_init__(self) -> None:
         _check_levels(self)
@@ -283,7 +283,7 @@ class VE(_Exploding):
 class PowerVE(_Exploding):
     """The VE of score-model tutorials: diffusion g(t) = base^t, so sigma² = (base^(2t) - 1) / (2 ln base)."""
 
-    base: float = 25.0
+    base: float = 25.0  # of the power: above 1
 
     def __post_init__(self) -> None:
         if not 1 < self.base < 1e18:
@@ -302,8 +302,8 @@ class PowerVE(_Exploding):
 class LinearVE(_Exploding):
     """EDM's process: noise is time itself, sigma = t sigma_max; it matters from sigma_min up (Karras et al. 2022)."""
 
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    sigma_min: float = 0.002  # at t_min: the smallest that is trained on
+    sigma_max: float = 80.0  # at t = 1
 
     def __post_init__(self) -> None:
         _check_levels(self)

@@ -30,9 +30,9 @@ class Progress:
     Both pictures of them are fetched, and the second is computed, only if asked for.
     """
 
-    indices: np.ndarray
-    step: int
-    steps: int
+    indices: np.ndarray  # the numbers of the images
+    step: int  # steps taken
+    steps: int  # in all
     _x: Array
     _expected: Callable[[Array], Array]
 

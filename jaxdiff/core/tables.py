@@ -15,7 +15,7 @@ LONGEST = 10**6  # entries of a table, and steps of a grid
 
 @dataclass(frozen=True)
 class _Table:
-    steps: int = 1000
+    steps: int = 1000  # T, the number of entries
 
     def __post_init__(self) -> None:
         whole("steps", self.steps, 1, LONGEST + 1)
@@ -25,8 +25,8 @@ class _Table:
 class LinearBetas(_Table):
     """DDPM's table: betas rise linearly (Ho et al. 2020)."""
 
-    first: float = 1e-4
-    last: float = 0.02
+    first: float = 1e-4  # beta at entry 0, the least noisy
+    last: float = 0.02  # beta at the last entry
 
     def __call__(self) -> np.ndarray:
         return np.linspace(self.first, self.last, self.steps)
@@ -36,8 +36,8 @@ class LinearBetas(_Table):
 class ScaledLinearBetas(_Table):
     """Latent diffusion's table: the square roots of the betas rise linearly (Rombach et al. 2022)."""
 
-    first: float = 0.00085
-    last: float = 0.012
+    first: float = 0.00085  # beta at entry 0, the least noisy
+    last: float = 0.012  # beta at the last entry
 
     def __call__(self) -> np.ndarray:
         return np.linspace(self.first**0.5, self.last**0.5, self.steps) ** 2
@@ -47,8 +47,8 @@ class ScaledLinearBetas(_Table):
 class CosineBetas(_Table):
     """The table whose alpha-bar follows a squared cosine with offset s (Nichol & Dhariwal 2021)."""
 
-    s: float = 0.008
-    largest: float = 0.999
+    s: float = 0.008  # the cosine's offset
+    largest: float = 0.999  # no beta is larger
 
     def __call__(self) -> np.ndarray:
         t = np.linspace(0, 1, self.steps + 1)
@@ -60,7 +60,7 @@ class CosineBetas(_Table):
 class ZeroTerminalSNR:
     """Another table, rescaled to zero terminal SNR (Lin et al. 2024)."""
 
-    betas: "Betas"
+    betas: "Betas"  # the other table
 
     def __call__(self) -> np.ndarray:
         alpha = np.sqrt(np.cumprod(1 - betas_of(self.betas)))
@@ -98,7 +98,7 @@ class Discrete(Process):
     goes as the square root of t), so that alpha² + sigma² stays 1 and continuous solvers run on it too.
     """
 
-    betas: Betas = LinearBetas()
+    betas: Betas = LinearBetas()  # the table: a function that gives it, or its numbers
 
     def __post_init__(self) -> None:
         betas_of(self.betas)

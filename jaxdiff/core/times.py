@@ -20,8 +20,8 @@ Times = Callable[[Process, Scalar], Scalar]
 class UniformTimes:
     """Evenly in t, by default from where noise begins to 1."""
 
-    low: float | None = None
-    high: float | None = None
+    low: float | None = None  # the smallest t; None: where noise begins, t_min
+    high: float | None = None  # the largest t; None: 1
 
     def __post_init__(self) -> None:
         high = 1.0 if self.high is None else self.high
@@ -39,8 +39,8 @@ class UniformTimes:
 class LogitNormal:
     """logit t ~ N(mean, deviation²): most often in the middle (Esser et al. 2024)."""
 
-    mean: float = 0.0
-    deviation: float = 1.0
+    mean: float = 0.0  # of logit t
+    deviation: float = 1.0  # of logit t
 
     def __post_init__(self) -> None:
         require(self.deviation > 0, "deviation > 0", self)
@@ -54,8 +54,8 @@ class LogitNormal:
 class LogNormal:
     """log(sigma / alpha) ~ N(mean, deviation²), by default as in EDM (Karras et al. 2022)."""
 
-    mean: float = -1.2
-    deviation: float = 1.2
+    mean: float = -1.2  # of log(sigma / alpha)
+    deviation: float = 1.2  # of log(sigma / alpha)
 
     def __post_init__(self) -> None:
         require(self.deviation > 0, "deviation > 0", self)

@@ -49,7 +49,7 @@ def likelihood(point: Point) -> Scalar:
 class MinSNR:
     """min(SNR, gamma): low noise levels weigh at most gamma (Hang et al. 2023)."""
 
-    gamma: float = 5.0
+    gamma: float = 5.0  # the largest weight of the noise level
 
     def __post_init__(self) -> None:
         require(self.gamma > 0, "gamma > 0", self)
@@ -62,8 +62,8 @@ class MinSNR:
 class P2:
     """SNR / (k + SNR)^gamma: less weight at low noise, whose detail is imperceptible (Choi et al. 2022)."""
 
-    gamma: float = 1.0
-    k: float = 1.0
+    gamma: float = 1.0  # 0 for SNR itself; larger for less weight at low noise
+    k: float = 1.0  # the SNR at which that begins
 
     def __post_init__(self) -> None:
         require(self.gamma >= 0 and self.k > 0, "gamma >= 0 and k > 0", self)
@@ -76,7 +76,7 @@ class P2:
 class EDMWeighting:
     """SNR + 1 / sigma_data²: unit weight on the network of `predictions.EDMPreconditioning` (Karras et al. 2022)."""
 
-    sigma_data: float = 0.5
+    sigma_data: float = 0.5  # the deviation of the data
 
     def __post_init__(self) -> None:
         require(self.sigma_data > 0, "sigma_data > 0", self)
@@ -89,7 +89,7 @@ class EDMWeighting:
 class Sigmoid:
     """sigmoid(bias - log-SNR) times `likelihood`: with uniform times on any schedule the same (Kingma & Gao 2023)."""
 
-    bias: float = 0.0
+    bias: float = 0.0  # the log-SNR at which the sigmoid is 1/2
 
     def __call__(self, point: Point) -> Scalar:
         return likelihood(point) * jax.nn.sigmoid(self.bias - point.log_snr)

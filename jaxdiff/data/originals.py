@@ -24,7 +24,7 @@ Rows = Iterator[tuple[np.ndarray, int]]  # images, and their labels
 class Form(NamedTuple):
     """Where else the files are, and how they are read."""
 
-    mirrors: tuple[str, ...]
+    mirrors: tuple[str, ...]  # addresses, tried in turn
     read: Callable[[Path, str], Rows]  # from a folder, a split
 
 

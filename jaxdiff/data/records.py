@@ -51,7 +51,7 @@ class Chunk(NamedTuple):
 
     numbers: np.ndarray  # of those that could be
     images: np.ndarray  # uint8 [numbers, height, width, channels]
-    labels: np.ndarray | None
+    labels: np.ndarray | None  # of the same; None: there are none
     unreadable: list[tuple[str, str]]  # names and reasons of the others
 
 

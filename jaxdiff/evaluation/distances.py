@@ -14,8 +14,8 @@ BLOCK = 1000  # images, of which one estimate of the kernel distance is made
 class Estimate(NamedTuple):
     """A number and its standard error."""
 
-    value: float
-    error: float = math.nan
+    value: float  # the number
+    error: float = math.nan  # its standard error; NaN where it is not known
 
 
 def frechet(samples: Summary, reference: Summary) -> Estimate:

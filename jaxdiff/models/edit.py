@@ -14,8 +14,8 @@ from jaxdiff.core.process import Process
 class EditCondition(NamedTuple):
     """The condition of an edited image: what the edit knows of it, then the model's own condition if it has one."""
 
-    by_edit: Any
-    condition: tuple[Any, ...]
+    by_edit: Any  # what `Edit.given` has of this image
+    condition: tuple[Any, ...]  # the model's own, or nothing
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,8 +42,8 @@ class Teacher:
 class Walks(NamedTuple):
     """The teacher's walks, of what is trained on and of what is held out."""
 
-    trained: Trajectories | None = None
-    held_out: Trajectories | None = None
+    trained: Trajectories | None = None  # which are trained on
+    held_out: Trajectories | None = None  # which are not
 
 
 def walked(

@@ -115,7 +115,7 @@ Resample = Literal["down", "up"] | None
 class ResBlock(Net):
     """x + conv(silu(norm(conv(silu(norm(x)))))); the embedding enters at the second norm (Ho et al. 2020)."""
 
-    features: int
+    features: int  # channels of the result
     resample: Resample = None  # half or double the size, in the block (Brock et al. 2019)
     taps: tuple[float, ...] = (1.0, 1.0)  # the filter for that
     project: bool = False  # convolve the input (1x1) before the sum even where its channels fit

@@ -38,27 +38,27 @@ class ContractingPath(Net):
     multipliers: tuple[float, ...] = (1, 2, 2, 2)
     blocks: int = 2  # of a level on the way down; one more on the way up
     attention: tuple[int, ...] = (1,)
-    heads: int = 1
+    heads: int = 1  # of each attention
     head_channels: int | None = None  # if given, as many heads as there are such parts of the channels
-    middle_attention: bool = True
-    dropout: Rate = 0.0
+    middle_attention: bool = True  # attention on the smallest level too, between two blocks
+    dropout: Rate = 0.0  # in each block
     # how noise level and condition come in
-    noise_embedding: NoiseEmbedding | None = Positional()
+    noise_embedding: NoiseEmbedding | None = Positional()  # None: the noise level is not used
     noise_width: int | None = None  # of the embedding of the noise level alone; by default `channels`
     embedding_width: int | None = None  # by default 4 `channels`
-    scale_shift: bool = False
+    scale_shift: bool = False  # the embedding scales and shifts a norm, rather than being added before it
     # how it resamples
-    resample_in_block: bool = False
+    resample_in_block: bool = False  # a residual block halves and doubles the size, rather than a convolution
     down_padding: tuple[int, int] = (0, 1)  # of the strided convolution, else
-    taps: tuple[float, ...] = (1.0, 1.0)
-    project_resampled: bool = False
+    taps: tuple[float, ...] = (1.0, 1.0)  # the filter of the resampling in a block
+    project_resampled: bool = False  # such a block has a 1x1 convolution beside it even where channels fit
     residual_input: bool = False  # the image itself, made smaller, is added at each level
-    skip_scale: float = 1.0
+    skip_scale: float = 1.0  # the factor of each sum of a block
     # how it computes
-    groups: int | None = None
-    epsilon: Positive = 1e-6
+    groups: int | None = None  # of each group norm; None: by the channels
+    epsilon: Positive = 1e-6  # of each group norm
     remat: bool = False  # compute each block again when its gradient is wanted, rather than keep what is inside
-    dtype: Dtype = "auto"
+    dtype: Dtype = "auto"  # that is computed in
 
     def __post_init__(self) -> None:
         super().__post_init__()

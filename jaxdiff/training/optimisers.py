@@ -87,7 +87,7 @@ class Adam:
     b2: float = 0.999  # how much of the mean squared gradient stays
     epsilon: float = 1e-8  # added to the root of the mean square
     weight_decay: float = 0.0  # of kernels and tables
-    clip: float | None = None
+    clip: float | None = None  # the largest norm of the gradient; None: any
 
     def __post_init__(self) -> None:
         require(0 < self.rate <= _LARGEST and 0 < self.epsilon <= _LARGEST, "finite rate > 0 and epsilon > 0", self)

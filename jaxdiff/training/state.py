@@ -127,12 +127,12 @@ class Clock:
 class State:
     """All there is to train, save and restore."""
 
-    step: Array
-    params: Params
+    step: Array  # steps taken
+    params: Params  # being trained
     ema: tuple[Params, ...]  # one for each of `Training.averages`
-    opt_state: Any
-    key: Array
-    tally: Tally
+    opt_state: Any  # the optimiser's own
+    key: Array  # of the seed, the same in all steps
+    tally: Tally  # since it was last written down
     clock: ClassVar[Clock | None] = None
 
     @classmethod

@@ -21,9 +21,9 @@ Example = Any  # a tree of arrays
 class Seen(NamedTuple):
     """What a loss sees of the state. The gradient is that of `params`."""
 
-    params: Params
-    ema: tuple[Params, ...]
-    step: Array
+    params: Params  # being trained
+    ema: tuple[Params, ...]  # the averages of them
+    step: Array  # from 0
 
 
 # (seen, constants, key, u, example) -> the loss of one example. `constants` is never trained: another network, say.
@@ -66,10 +66,10 @@ def train_step(objective: Objective, training: Training, batch_size: int, traine
 class View(NamedTuple):
     """What a gradient needs of the state."""
 
-    params: Params
-    ema: tuple[Params, ...]
-    step: Array
-    key: Array
+    params: Params  # being trained
+    ema: tuple[Params, ...]  # the averages of them
+    step: Array  # from 0
+    key: Array  # of this step
 
     @classmethod
     def of(cls, state: State) -> "View":

@@ -19,8 +19,8 @@ class DDPM(Sampler):
     geometric interpolation between (Nichol & Dhariwal 2021). `noise` scales the noise added: 0 leaves it out.
     """
 
-    variance: float = 0.0
-    noise: float = 1.0
+    variance: float = 0.0  # that of the noise: 0 the posterior's, 1 the forward step's
+    noise: float = 1.0  # the factor of the noise added, from 0 to 1
 
     def __post_init__(self) -> None:
         require(0 <= self.variance <= 1, "0 <= variance <= 1", self)
@@ -39,7 +39,7 @@ class DDPM(Sampler):
 class DDIM(Sampler):
     """Implicit models (Song et al. 2021): eta 0 is deterministic, eta 1 is DDPM; eta scales the noise added."""
 
-    eta: float = 0.0
+    eta: float = 0.0  # the factor of the noise added: 0 none, 1 as in DDPM
 
     def __post_init__(self) -> None:
         require(0 <= self.eta <= 1, "0 <= eta <= 1", self)

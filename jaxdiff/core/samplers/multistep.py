@@ -17,7 +17,7 @@ from jaxdiff.core.samplers.base import Sampler, added_noise, exponential_step, s
 class TwoSteps(NamedTuple):
     """What `DPMpp2M` keeps between steps."""
 
-    x: Image
+    x: Image  # the image now
     x_0: Image  # as expected one step ago
     half_log_snr: Scalar  # at that time
 
@@ -29,7 +29,7 @@ class DPMpp2M(Sampler):
     `eta` 1 solves the reverse SDE instead of the ODE: 2M SDE; values between mix the two.
     """
 
-    eta: float = 0.0
+    eta: float = 0.0  # the noise put in: 0 for the ODE, 1 for the reverse SDE
 
     def __post_init__(self) -> None:
         require(0 <= self.eta <= 1, "0 <= eta <= 1", self)
@@ -62,7 +62,7 @@ class Expected(NamedTuple):
     """What was expected at one time."""
 
     half_log_snr: Scalar  # NaN before the first step
-    x_0: Image
+    x_0: Image  # the clean image
 
 
 class Corrected(NamedTuple):
@@ -83,7 +83,7 @@ class UniPC(Sampler):
     """
 
     follows_ode = True
-    order: int = 2
+    order: int = 2  # of the predictor: 1, 2 or 3
 
     def __post_init__(self) -> None:
         require(isinstance(self.order, int) and 1 <= self.order <= 3, "order 1, 2 or 3", self)

@@ -55,9 +55,9 @@ class AdaptiveODE(Sampler):
     """
 
     follows_ode = True
-    rtol: float = 1e-5
-    atol: float = 1e-5
-    max_steps: int = 1000
+    rtol: float = 1e-5  # tolerance of the error of a step, relative to the image
+    atol: float = 1e-5  # absolute tolerance, added to that
+    max_steps: int = 1000  # of one image, which is NaN if it needs more
 
     def __post_init__(self) -> None:
         require(self.rtol > 0 and self.atol > 0, "rtol > 0 and atol > 0", self)
@@ -103,10 +103,10 @@ class EDM(Sampler):
     1 + min(churn / churn_steps, sqrt(2) - 1), by noise of deviation `s_noise`. Without churn it is deterministic.
     """
 
-    churn: float = 0.0
-    s_min: float = 0.0
-    s_max: float = math.inf
-    s_noise: float = 1.0
+    churn: float = 0.0  # the paper's S_churn: how much noise is put in, over all steps; 0 for the ODE
+    s_min: float = 0.0  # the lowest level sigma / alpha that is churned
+    s_max: float = math.inf  # the highest
+    s_noise: float = 1.0  # the factor of the noise put in
     churn_steps: int | None = None  # over which churn is spread; None: those of the grid
 
     def __post_init__(self) -> None:

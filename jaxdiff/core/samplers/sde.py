@@ -50,8 +50,8 @@ class Langevin(Sampler):
     The step size is 2 (snr sigma)², the paper's where |score| = sqrt(d) / sigma; norms over a batch couple images.
     """
 
-    snr: float = 0.16
-    corrections: int = 1
+    snr: float = 0.16  # the step size is 2 (snr sigma)²
+    corrections: int = 1  # how many at each noise level
 
     def __post_init__(self) -> None:
         require(0 < self.snr < 1, "0 < snr < 1", self)
@@ -70,8 +70,8 @@ class Langevin(Sampler):
 class PredictorCorrector(Sampler):
     """After every step of the predictor, one of the corrector at the noise it arrived at (Song et al. 2021)."""
 
-    predictor: Sampler = ReverseDiffusion()
-    corrector: Sampler = Langevin()
+    predictor: Sampler = ReverseDiffusion()  # steps from t to s
+    corrector: Sampler = Langevin()  # corrects at s
 
     def __post_init__(self) -> None:
         require(
@@ -99,8 +99,8 @@ class Resampling(Sampler):
     So the inpainted region comes to agree with the known one.
     """
 
-    sampler: Sampler = DDPM()
-    times: int = 5
+    sampler: Sampler = DDPM()  # whose steps are repeated
+    times: int = 5  # how often each step is taken
 
     def __post_init__(self) -> None:
         require(is_single(self.sampler), "a sampler without history, such as DDPM()", self)
