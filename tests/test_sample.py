@@ -222,6 +222,7 @@ def test_the_catalogue_is_what_there_is(files, module, base):
         defaults = {field.name: field.default for field in dataclasses.fields(cls)}
         scope = {"math": math, **vars(samplers)}
         assert {field: eval(text, scope) for field, text in known[name].fields.items()} == defaults
+        assert [field for field in defaults if not known[name].meanings[field]] == []
         assert known[name].about == " ".join(inspect.getdoc(cls).split("\n\n")[0].split())
 
 

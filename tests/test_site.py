@@ -32,7 +32,7 @@ def test_all_that_is_public_is_documented(made):
         ("core.md", "class VP(Process)"),
         (
             "core.md",
-            "| `last`{ .name } | `float | None` | `None` | the time of the lowest; None: the process's t\\_min |",
+            "| `last`{ .name } | `float | None` | `None` | the time of the lowest level; None: the process's t\\_min |",
         ),
         ("core.md", "| `process`{ .name } | `Process` |"),  # a type without quotes
         ("core.md", "- `__call__(process: Process, steps: int) -> Times`"),  # a Protocol's, to be written
@@ -46,6 +46,7 @@ def test_all_that_is_public_is_documented(made):
             "commands.md",
             "| `--guidance_interval LOW HIGH`{ .name } | guide only at noise levels sigma / alpha between these",
         ),
+        ("commands.md", "Linspace (default: True): whether the last step goes to clean data at t = 0 |"),
         ("commands.md", "| `--accept_data`{ .name } |"),
         ("commands.md", "| `--likelihood`{ .name } |"),
     ],

@@ -17,6 +17,7 @@ class Entry:
 
     name: str
     fields: dict[str, str]  # and their defaults, as the source has them
+    meanings: dict[str, str]  # the comments beside them
     about: str  # the first sentence of its docstring
 
 
@@ -27,18 +28,24 @@ def entries(files: tuple[Path, ...]) -> tuple[Entry, ...]:
 
 
 def _entries(file: Path) -> Iterator[Entry]:
-    fields: dict[str, dict[str, str]] = {}
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+    fields: dict[str, dict[str, tuple[str, str]]] = {}
+    text = file.read_text(encoding="utf-8")
+    lines = text.split("\n")
+    for node in ast.parse(text).body:
         if not isinstance(node, ast.ClassDef) or not node.decorator_list:
             continue
-        inherited = (fields.get(ast.unparse(base), {}) for base in node.bases)
-        own = {
-            ast.unparse(f.target): ast.unparse(f.value) for f in node.body if isinstance(f, ast.AnnAssign) and f.value
-        }
-        fields[node.name] = {name: default for each in (*inherited, own) for name, default in each.items()}
+        known: dict[str, tuple[str, str]] = {}
+        for base in node.bases:
+            known |= fields.get(ast.unparse(base), {})
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign) and field.value:
+                name, said = ast.unparse(field.target), lines[field.lineno - 1].partition("  # ")[2]
+                known[name] = ast.unparse(field.value), said or known.get(name, ("", ""))[1]
+        fields[node.name] = known
         if not node.name.startswith("_"):
             about = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
-            yield Entry(node.name, fields[node.name], about)
+            defaults, meanings = ({name: each[i] for name, each in known.items()} for i in (0, 1))
+            yield Entry(node.name, defaults, meanings, about)
 
 
 def flags(files: tuple[Path, ...], taken: frozenset[str]) -> dict[str, list[Entry]]:

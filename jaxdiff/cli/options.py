@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 from jaxdiff.cli import catalogue
@@ -126,8 +127,16 @@ def how(add: Add, taken: frozenset[str]) -> None:
     taken |= {"sampler", "steps", "grid"}
     for kind, files in (("sampler", catalogue.SAMPLERS), ("grid", catalogue.GRIDS)):
         for name, entries in catalogue.flags(files, taken).items():
-            each = ", ".join(f"{entry.name} (default: {entry.fields[name]})" for entry in entries)
-            add(f"--{name}", metavar="X", help=f"of {each}", dest=f"{kind}.{name}")
+            add(f"--{name}", metavar="X", help=_meanings(name, entries), dest=f"{kind}.{name}")
+
+
+def _meanings(name: str, entries: list[catalogue.Entry]) -> str:
+    """What a field is, in the classes that have it."""
+    parts = []
+    for said, some in groupby(entries, lambda entry: entry.meanings[name].replace("%", "%%")):
+        owners = ", ".join(f"{entry.name} (default: {entry.fields[name]})" for entry in some)
+        parts.append(f"of {owners}" + (f": {said}" if said else ""))
+    return "; ".join(parts)
 
 
 def fields_of(found: argparse.Namespace, kind: str) -> dict[str, str]:

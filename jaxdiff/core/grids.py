@@ -79,8 +79,8 @@ class _NoiseLevels:
     """Levels sigma / alpha from that at time `first` to that at time `last`, by default the process's range."""
 
     first: float | None = None  # the time of the highest level; None: the process's t_max
-    last: float | None = None  # the time of the lowest; None: the process's t_min
-    to_data: bool = True  # whether the last of the steps goes from there to clean data at t = 0
+    last: float | None = None  # the time of the lowest level; None: the process's t_min
+    to_data: bool = True  # whether the last step goes to clean data at t = 0
 
     def __call__(self, process: Process, steps: int) -> Times:
         _check(process, steps)

@@ -105,7 +105,7 @@ class EDM(Sampler):
 
     churn: float = 0.0  # the paper's S_churn: how much noise is put in, over all steps; 0 for the ODE
     s_min: float = 0.0  # the lowest level sigma / alpha that is churned
-    s_max: float = math.inf  # the highest
+    s_max: float = math.inf  # the highest level that is
     s_noise: float = 1.0  # the factor of the noise put in
     churn_steps: int | None = None  # over which churn is spread; None: those of the grid
 

@@ -50,8 +50,8 @@ class Langevin(Sampler):
     The step size is 2 (snr sigma)², the paper's where |score| = sqrt(d) / sigma; norms over a batch couple images.
     """
 
-    snr: float = 0.16  # the step size is 2 (snr sigma)²
-    corrections: int = 1  # how many at each noise level
+    snr: float = 0.16  # the step size is 2 (snr sigma)^2
+    corrections: int = 1  # such steps at each noise level
 
     def __post_init__(self) -> None:
         require(0 < self.snr < 1, "0 < snr < 1", self)
