@@ -1,4 +1,4 @@
-"""CIFAR-10 by a score SDE (Song et al. 2021): exploding variance, NCSN++ in EDM's form, Gaussian Fourier features.
+"""CIFAR-10 by a score SDE (Song et al. 2021a): exploding variance, NCSN++ in EDM's form, Gaussian Fourier features.
 
 Cost and result: not trained to its end here yet.
 """

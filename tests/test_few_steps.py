@@ -45,7 +45,7 @@ def exact(process):
 
 
 def test_the_flow_map_of_a_gaussian_is_that_of_the_papers():
-    """f(x, t) = mu + (x - mu) s / sqrt(s² + t²), where the noise level is t (Song et al. 2023)."""
+    """f(x, t) = mu + (x - mu) s / sqrt(s² + t²), where the noise level is t (Song et al. 2023a)."""
     process, x = LinearVE(sigma_max=80.0), jnp.array([3.0, -1.0, 0.4])
     for level in (0.01, 0.7, 5.0, 80.0):
         want = MEAN + (x - MEAN) * DEVIATION / np.sqrt(DEVIATION**2 + level**2)

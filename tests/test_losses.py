@@ -71,7 +71,7 @@ def test_weights_of_the_papers():
             assert float(weightings.Sigmoid(2)(point)) == pytest.approx(
                 slope * snr / 2 / (1 + snr * np.exp(-2)), rel=1e-3
             )
-            score_weight = float(point.diffusion) ** 2 / 2  # Song et al. 2021: g² / 2 on the error of the score
+            score_weight = float(point.diffusion) ** 2 / 2  # Song, Durkan et al. 2021: g² / 2 on the error of the score
             assert float(weightings.likelihood(point)) == pytest.approx(
                 score_weight * float(point.alpha / point.sigma**2) ** 2, rel=1e-3
             )

@@ -111,6 +111,10 @@ def test_papers_are_listed_with_their_places():
     page = (ROOT / "docs" / "papers.md").read_text()
     assert papers.unlisted(page, ROOT) == []
     assert papers.unlisted(page.replace("| Ho et al. 2020 |", ""), ROOT) == ["docs/papers.md lacks Ho et al. 2020"]
+    for two in ("Song et al. 2021", "Song et al. 2023", "Karras et al. 2024"):  # by first author and year
+        assert [f"| {two}{letter} |" in page for letter in ("", "a", "b")] == [False, True, True]
+    assert papers.unlisted(page.replace("2021b |", "2021 |"), ROOT) == ["docs/papers.md lacks Song et al. 2021b"]
+    assert papers.NAMED.findall("by Tsitouras 2011, of December 2015") == ["Tsitouras 2011"]
     placed = papers.with_places(page, ROOT)
     assert "[core.samplers.ancestral](reference/core.md#core.samplers.ancestral)" in placed
     assert "|  |" not in placed  # each is named somewhere

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from reference import FOLDERS
 
-NAMED = re.compile(r"[^\W\d_]+ (?:et al\.|& [^\W\d_]+) (?:19|20)\d\d")
-ROW = re.compile(r"^\| (.+? \d{4}) \| (.+) \|$", re.MULTILINE)
+WORD = r"[^\W\d_]+"
+# 2021a and 2021b are two papers of one year; December is no author
+NAMED = re.compile(rf"(?:{WORD} et al\.|{WORD} & {WORD}|(?!December)[A-Z]{WORD}) (?:19|20)\d\d[a-z]?\b")
+ROW = re.compile(r"^\| (.+? \d{4}[a-z]?) \| (.+) \|$", re.MULTILINE)
 
 
 def texts(root: Path) -> dict[str, str]:
@@ -17,9 +19,11 @@ def texts(root: Path) -> dict[str, str]:
 
 
 def unlisted(page: str, root: Path) -> list[str]:
-    """Papers that a module names, and the page does not."""
+    """Papers that a module, a config or a page names, and the list does not."""
     listed = {match[1] for match in ROW.finditer(page)}
-    found = {paper for text in texts(root).values() for paper in NAMED.findall(text)}
+    beside = (*(root / "docs").glob("*.md"), *(root / "configs").glob("*.py"))
+    others = (path.read_text(encoding="utf-8") for path in beside if path.name != "papers.md")
+    found = {paper for text in (*texts(root).values(), *others) for paper in NAMED.findall(text)}
     return [f"docs/papers.md lacks {paper}" for paper in sorted(found - listed)]
 
 

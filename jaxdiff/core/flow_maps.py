@@ -33,7 +33,7 @@ class Walked(FlowMap):
 
 @struct.dataclass
 class ConsistencyModel(FlowMap):
-    """A flow map to r = 0 alone: (x_t, t) -> x_0, in the form of a denoiser (Song et al. 2023)."""
+    """A flow map to r = 0 alone: (x_t, t) -> x_0, in the form of a denoiser (Song et al. 2023a)."""
 
     only_to_data = True
     end: Denoiser  # (x_t, t, *condition) -> x_0, where the ODE ends

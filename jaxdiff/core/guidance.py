@@ -84,7 +84,7 @@ class ClassifierFreeGuidance:
 
 @struct.dataclass
 class Autoguidance:
-    """Autoguidance: away from a worse version of the same model (Karras et al. 2024). Scale 1 is the model alone."""
+    """Autoguidance: away from a worse version of the same model (Karras et al. 2024b). Scale 1 is the model alone."""
 
     denoise: Denoiser  # the model
     worse: Denoiser  # a smaller one, or one less trained
@@ -97,9 +97,9 @@ class Autoguidance:
 
 @struct.dataclass
 class Within:
-    """One denoiser where low <= sigma / alpha <= high, another elsewhere: guidance in an interval (Kynkäänniemi 2024).
+    """One denoiser where low <= sigma / alpha <= high, else another: guidance in an interval.
 
-    Only the one that is needed runs, unless images are at different times.
+    See Kynkäänniemi et al. 2024. Only the one that is needed runs, unless images are at different times.
     """
 
     denoise: Denoiser  # within the interval

@@ -1,7 +1,7 @@
 """log p(x_0) of one image: along the probability-flow ODE, or bounded by the variational bound.
 
 Both are integrals over l = log-SNR, in which all processes are one. With c² = sigmoid(l), y = c x_t / alpha is what x_t
-would be if alpha² + sigma² were 1, and (Song et al. 2021; Kingma et al. 2021)
+would be if alpha² + sigma² were 1, and (Song et al. 2021a; Kingma et al. 2021)
 
     dy/dl = c (D(x_t) - c y) / 2,    d log p(y) / dl = - div dy/dl
     -log p(x_0) <= 1/2 ∫ exp(l) E|x_0 - D(x_t)|² dl + what the two ends cost
@@ -59,9 +59,9 @@ def _normal_log_density(x: Image) -> Scalar:
 class FlowODE:
     """The probability-flow ODE from data to noise and back, and the density that it gives to each image.
 
-    Solved by Tsitouras' 5(4) method to a tolerance, or in `steps` equal steps of log-SNR. The divergence is the exact
-    trace if there are no probes, N backward passes for N pixels; with probes e (of +-1) it is the mean of e . J e
-    (Hutchinson), one backward pass each. An image not done after `max_steps` comes out as NaN.
+    Solved by a 5(4) method (Tsitouras 2011) to a tolerance, or in `steps` equal steps of log-SNR. The divergence is the
+    exact trace if there are no probes, N backward passes for N pixels; with probes e (of +-1) it is the mean of e . J e
+    (Hutchinson 1990), one backward pass each. An image not done after `max_steps` comes out as NaN.
     """
 
     rtol: float = 1e-5  # tolerance of the error of a step, relative

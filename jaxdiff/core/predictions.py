@@ -29,7 +29,7 @@ def velocity(alpha: Scalar, sigma: Scalar) -> tuple[Scalar, Scalar]:
 
 
 def score(alpha: Scalar, sigma: Scalar) -> tuple[Scalar, Scalar]:
-    """F is the score of x_t, -eps / sigma (Song et al. 2021). Undefined where alpha = 0."""
+    """F is the score of x_t, -eps / sigma (Song et al. 2021a). Undefined where alpha = 0."""
     return 1 / alpha, sigma**2 / alpha
 
 

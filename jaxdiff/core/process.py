@@ -171,7 +171,7 @@ def _(process: Process, log_snr: tuple[Scalar], change: tuple[Scalar]) -> tuple[
 
 @dataclass(frozen=True)
 class VP(Process):
-    """Variance preserving, beta(t) linear from beta_min to beta_max: the limit of DDPM (Song et al. 2021)."""
+    """Variance preserving, beta(t) linear from beta_min to beta_max: the limit of DDPM (Song et al. 2021a)."""
 
     beta_min: float = 0.1  # beta(0)
     beta_max: float = 20.0  # beta(1)
@@ -201,7 +201,7 @@ class VP(Process):
 
 @dataclass(frozen=True)
 class SubVP(VP):
-    """VP's alpha with less noise: sigma = 1 - alpha² (Song et al. 2021)."""
+    """VP's alpha with less noise: sigma = 1 - alpha² (Song et al. 2021a)."""
 
     def sigma(self, t: Time) -> Scalar:
         return -jnp.expm1(2 * self._log_alpha(t))
@@ -226,7 +226,10 @@ class Cosine(Process):
 
 @dataclass(frozen=True)
 class Flow(Process):
-    """A straight line from data to noise: alpha = 1 - t, sigma = t (flow matching, rectified flow)."""
+    """A straight line from data to noise: alpha = 1 - t, sigma = t.
+
+    That of flow matching (Lipman et al. 2023) and rectified flow (Liu et al. 2023).
+    """
 
     def alpha(self, t: Time) -> Scalar:
         return jnp.asarray(1.0 - t)
@@ -252,7 +255,7 @@ def _check_levels(process: "VE | LinearVE") -> None:
 
 @dataclass(frozen=True)
 class VE(_Exploding):
-    """Variance exploding, sigma geometric from sigma_min to sigma_max (Song & Ermon 2019; Song et al. 2021).
+    """Variance exploding, sigma geometric from sigma_min to sigma_max (Song & Ermon 2019; Song et al. 2021a).
 
     The noise begins with sigma_min: right after t = 0, where there is none, as with every process.
     """

@@ -147,7 +147,7 @@ class Discrete(Process):
 
 
 def _monotone_cubic(values: np.ndarray) -> np.ndarray:
-    """Values and slopes at both ends of each interval; slopes limited so that it never turns (Fritsch & Carlson)."""
+    """Values and slopes at both ends of each interval; slopes limited: it never turns (Fritsch & Carlson 1980)."""
     secants = np.diff(values)
     direction = np.sign(secants[0])
     limit = 3 * np.minimum(abs(np.append(secants, secants[-1])), abs(np.insert(secants, 0, secants[0])))

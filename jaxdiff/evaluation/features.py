@@ -32,7 +32,7 @@ class Features:
 
     @property
     def is_inception(self) -> bool:
-        """Whether a Fréchet distance of these features may be called FID."""
+        """Whether a Fréchet distance of these features may be called FID (Heusel et al. 2017)."""
         return self.name == INCEPTION
 
     @cached_property

@@ -196,7 +196,7 @@ class Measured:
     """Guided to images of which `measure` makes what was seen, by the gradient of its log-likelihood.
 
     Given x_t, the clean image is taken for normal about the expected one, with the variance that it has where the data
-    are normal of deviation `sigma_data`: exact there (Song et al. 2023, pseudoinverse guidance). `spread` is what of
+    are normal of deviation `sigma_data`: exact there (Song et al. 2023b, pseudoinverse guidance). `spread` is what of
     that variance the measurement keeps, `noise` the deviation of what it adds.
     """
 

@@ -46,7 +46,7 @@ def load(
     Or one that is published: a folder that `jaxdiff publish` wrote, or `hub:owner/name` of the Hugging Face Hub.
 
     `average` is which of the config's averages, by number; a width below 0.28 puts together that average from the
-    power averages of all checkpoints (Karras et al. 2024); None takes the parameters as they are. A run whose
+    power averages of all checkpoints (Karras et al. 2024a); None takes the parameters as they are. A run whose
     config names classes outside jaxdiff is read with `code`, the modules that they are in.
     """
     run = opened(published.folder_of(folder), code)

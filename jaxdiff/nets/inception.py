@@ -1,6 +1,7 @@
-"""InceptionV3 as the literature on FID has it: the graph of December 2015, with 1,008 classes, and its own resizing.
+"""InceptionV3 (Szegedy et al. 2016) as the literature on FID has it: the graph of December 2015.
 
-It differs from the usual one in three poolings: means leave out the padding, and the last block takes a maximum.
+It has 1,008 classes and its own resizing, and differs from the usual one in three poolings: means leave out the
+padding, and the last block takes a maximum.
 """
 
 import jax.numpy as jnp

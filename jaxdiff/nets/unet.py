@@ -209,7 +209,7 @@ class UNet(ContractingPath):
 # Ho et al. 2020: 35,746,307 parameters
 DDPM_CIFAR10 = UNet(dropout=0.1)
 
-# DDPM++ and NCSN++ (Song et al. 2021) for 32x32, in the form of Karras et al. 2022
+# DDPM++ and NCSN++ (Song et al. 2021a) for 32x32, in the form of Karras et al. 2022
 DDPMPP = UNet(
     multipliers=(2, 2, 2),
     blocks=4,

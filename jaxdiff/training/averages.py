@@ -1,6 +1,6 @@
 """Averages of the parameters over training, which sample better than the last ones do.
 
-Each step an average moves a share of its way to the parameters. The powers (Karras et al. 2024) are made so that, from
+Each step an average moves a share of its way to the parameters. The powers (Karras et al. 2024a) are made so that, from
 those of a few checkpoints, the average of any other width can be put together after training.
 """
 

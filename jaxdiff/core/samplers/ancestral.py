@@ -37,7 +37,7 @@ class DDPM(Sampler):
 
 @dataclass(frozen=True)
 class DDIM(Sampler):
-    """Implicit models (Song et al. 2021): eta 0 is deterministic, eta 1 is DDPM; eta scales the noise added."""
+    """Implicit models (Song et al. 2021b): eta 0 is deterministic, eta 1 is DDPM; eta scales the noise added."""
 
     eta: float = 0.0  # the factor of the noise added: 0 none, 1 as in DDPM
 

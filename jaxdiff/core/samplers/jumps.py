@@ -21,7 +21,7 @@ class Jump(Sampler):
 
 @dataclass(frozen=True)
 class Consistency(Sampler):
-    """Each step jumps to clean data, to which new noise is added for the next step (Song et al. 2023)."""
+    """Each step jumps to clean data, to which new noise is added for the next step (Song et al. 2023a)."""
 
     jumps = True
     only_to_data = True

@@ -48,7 +48,7 @@ class Heun(Sampler):
 
 @dataclass(frozen=True)
 class AdaptiveODE(Sampler):
-    """The probability-flow ODE solved to a tolerance by Tsitouras' 5(4) method, each image with steps of its own.
+    """The probability-flow ODE solved to a tolerance (Tsitouras 2011, order 5(4)), each image with steps of its own.
 
     One step of the grid is one whole solve: `grids.Uniform()(process, 1)`. Below `process.t_min` the last stretch to
     clean data is a single DDIM step. An image not done after `max_steps` steps (of six evaluations) comes out as NaN.

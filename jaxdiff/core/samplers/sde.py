@@ -29,7 +29,7 @@ class EulerMaruyama(Sampler):
 
 @dataclass(frozen=True)
 class ReverseDiffusion(Sampler):
-    """The reverse-diffusion predictor (Song et al. 2021): the forward step's own mean and variance, turned round.
+    """The reverse-diffusion predictor (Song et al. 2021a): the forward step's own mean and variance, turned round.
 
     For small steps of log alpha: a step from alpha = 0 would leave the variance of its noise beside the old one.
     """
@@ -68,7 +68,7 @@ class Langevin(Sampler):
 
 @dataclass(frozen=True)
 class PredictorCorrector(Sampler):
-    """After every step of the predictor, one of the corrector at the noise it arrived at (Song et al. 2021)."""
+    """After every step of the predictor, one of the corrector at the noise it arrived at (Song et al. 2021a)."""
 
     predictor: Sampler = ReverseDiffusion()  # steps from t to s
     corrector: Sampler = Langevin()  # corrects at s
