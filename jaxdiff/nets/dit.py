@@ -14,7 +14,7 @@ from jaxdiff.nets.layers import Dtype, Net, NoiseEmbedding, Positional, Positive
 class DiTBlock(Net):
     """x + gate attention(norm(x)), then x + gate mlp(norm(x)); scale, shift and gate come from the embedding."""
 
-    heads: int
+    heads: int  # of its attention
     dropout: Rate = 0.0
     mlp_epsilon: Positive = 1e-6
     dtype: Dtype = "auto"
@@ -39,18 +39,18 @@ class DiTBlock(Net):
 class DiT(Net):
     """(x, c_noise, label) -> an image of the size of x, through tokens of patch x patch pixels."""
 
-    width: int = 384
-    depth: int = 12
-    heads: int = 6
+    width: int = 384  # of each token
+    depth: int = 12  # how many blocks
+    heads: int = 6  # of each attention
     patch: int = 2
     out_channels: int | None = None  # by default those of the image
-    dropout: Rate = 0.0
+    dropout: Rate = 0.0  # in each block
     noise_embedding: NoiseEmbedding = Positional(sine_first=False)  # as in diffusers; the paper has shift=0
     classes: int | None = None  # it takes a label, one of 0 .. classes - 1, or `classes`, which stands for none
     own_embedding: bool = False  # each block embeds noise level and label for itself
     mlp_epsilon: Positive = 1e-6  # of the second norm of a block
     remat: bool = False  # compute each block again when its gradient is wanted, rather than keep what is inside
-    dtype: Dtype = "auto"
+    dtype: Dtype = "auto"  # that is computed in
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -34,10 +34,10 @@ class ContractingPath(Net):
     channels of each level, `attention` the levels whose pixels look at each other, and at a text if there is one.
     """
 
-    channels: int = 128
-    multipliers: tuple[float, ...] = (1, 2, 2, 2)
+    channels: int = 128  # of a level whose multiplier is 1
+    multipliers: tuple[float, ...] = (1, 2, 2, 2)  # of each level, the largest size first
     blocks: int = 2  # of a level on the way down; one more on the way up
-    attention: tuple[int, ...] = (1,)
+    attention: tuple[int, ...] = (1,)  # the levels that have it
     heads: int = 1  # of each attention
     head_channels: int | None = None  # if given, as many heads as there are such parts of the channels
     middle_attention: bool = True  # attention on the smallest level too, between two blocks
