@@ -308,7 +308,8 @@ class Reference:
             said = ast.get_docstring(ast.parse(path.read_text()))
             if not said:
                 self.missing.append(f"configs/{path.name} has no docstring")
-            parts += [f"## {path.stem}", escaped(said or ""), f"[configs/{path.name}](../../configs/{path.name})"]
+            about = escaped(said or "").replace("RESULTS.md", "[RESULTS.md](../../RESULTS.md)")
+            parts += [f"## {path.stem}", about, f"[configs/{path.name}](../../configs/{path.name})"]
         return "\n\n".join(parts) + "\n"
 
     def commands(self) -> str:
