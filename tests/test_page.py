@@ -191,10 +191,14 @@ def test_a_run_writes_its_page_as_it_goes(tmp_path, monkeypatch):
     seen, real, folder = [], page.write, tmp_path / "run"
     monkeypatch.setattr(page, "write", lambda folder: (real(folder), seen.append(data_of(folder / page.NAME))))
     config = replace(toy.config, training=replace(toy.config.training, placing="jit"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").touch()
+    (tmp_path / "sample.py").touch()  # and no evaluate.py
     Experiment(config, folder, again="python train.py").train()
     assert [said["facts"].get("step") for said in seen] == [None, "40 / 80", "80 / 80", "80 / 80", "80 / 80"]
     assert seen[0]["commands"]["resume"] == "python train.py"
-    assert seen[0]["commands"]["sample"] == f"jaxdiff sample --workdir {folder}"
+    assert seen[0]["commands"]["sample"] == f"python sample.py --workdir {folder}"
+    assert seen[0]["commands"]["evaluate"] == f"jaxdiff evaluate --workdir {folder}"
     assert [len(said["films"][0]["frames"]) for said in seen[1:]] == [1, 2, 2, 2]
     assert not (folder / "drawn").exists()  # it took less than a minute
     monkeypatch.setattr(exhibits, "SHORT", 0)
@@ -252,7 +256,8 @@ for (const slider of document.querySelectorAll("input")) {
   slider.value = 0;
   slider.dispatchEvent(new Event("input"));
 }
-const chart = document.querySelector("svg");
+const chart = document.querySelector("svg") || document.createElement("svg");
+const [name, command] = document.querySelectorAll(".pairs :is(th, td)");
 setTimeout(() => {
   for (const _ of [1, 2]) chart.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft", cancelable: true}));
   parent.postMessage(JSON.stringify({
@@ -260,8 +265,10 @@ setTimeout(() => {
     moved: [...document.images].map((image, i) => image.src !== images[i]),
     whole: [...document.images].every((image) => image.complete && image.naturalWidth > 0),
     told: [...document.querySelectorAll("output")].map((output) => output.value),
-    read: document.querySelector(".read").textContent, lines: chart.querySelectorAll("path").length,
+    read: document.querySelector(".read")?.textContent, lines: chart.querySelectorAll("path").length,
     fits: document.documentElement.scrollWidth <= innerWidth,
+    below: name?.getBoundingClientRect().bottom <= command?.getBoundingClientRect().top,
+    broken: [...document.querySelectorAll(".flag")].some((flag) => flag.getClientRects().length > 1),
   }), "*");
 }, 1000);
 </script>"""
@@ -290,4 +297,15 @@ def test_in_a_browser(tmp_path, width):
     assert found["lines"] == 3
     assert found["read"].startswith("step 380each row 0.1026")  # two rows to the left of the last
     assert found["fits"]
+    assert found["below"] == (width < 640)  # a command and its name
+    assert not found["broken"]
+    assert "No step has been logged yet" not in found["text"]
     assert found["text"].count(ATTACK) == 3  # said, and not obeyed
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_before_the_first_step_in_a_browser(tmp_path):
+    page.write(tmp_path)
+    found, console = visited(tmp_path / page.NAME, tmp_path, 390)
+    assert console == []
+    assert "No step has been logged yet." in found["text"]

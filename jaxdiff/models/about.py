@@ -3,8 +3,10 @@
 import json
 import os
 import platform
+import re
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -56,18 +58,26 @@ def _about(run: Run, trainer: Trainer, again: str | None) -> dict[str, Any]:
         "model": f"{system} of {parameters(run.state_shapes.params):,} parameters",
         "devices": f"{trainer}: {kind}{has}; {cores}",
         "versions": f"jaxdiff {jaxdiff.__version__}, JAX {jax.__version__}, Python {platform.python_version()}",
-        "commands": ({"resume": again} if again else {}) | _commands(run),
+        "commands": ({"resume": again} if again else {}) | _commands(run, again),
     }
 
 
-def _commands(run: Run) -> dict[str, str]:
+def _commands(run: Run, again: str | None) -> dict[str, str]:
     if not isinstance(run.config.system, Diffusion):
         return {}
     own = sorted({str(each.__file__) for each in modules_of(run.config) if not each.__name__.startswith("jaxdiff.")})
     of = shlex.join(["--workdir", str(run.folder), *(word for file in own for word in ("--code", file))])
+    sample, evaluate = (f"{_called(name, again)} {of}" for name in ("sample", "evaluate"))
     return {
-        "sample": f"jaxdiff sample {of}",
-        "watch": f"jaxdiff sample {of} --trajectory",
-        "evaluate": f"jaxdiff evaluate {of}",
-        "look for copies": f"jaxdiff evaluate {of} --nearest",
+        "sample": sample,
+        "watch": f"{sample} --trajectory",
+        "evaluate": evaluate,
+        "look for copies": f"{evaluate} --nearest",
     }
+
+
+def _called(name: str, again: str | None) -> str:
+    """A command as the run was begun: `python sample.py`, if that is beside its train.py, else `jaxdiff sample`."""
+    begun = re.match(r"python (\S*)train\.py\b", again or "")
+    script = begun and f"{begun[1]}{name}.py"
+    return f"python {script}" if script and Path(script).exists() else f"jaxdiff {name}"
