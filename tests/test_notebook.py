@@ -50,7 +50,8 @@ def prepared(folder, steps):
     book = nbformat.from_dict(NOTEBOOK)
     changes = CHANGES | {"mnist": [*CHANGES["mnist"], "training.schedule_steps=60", f"training.steps={steps}"]}
     (cell,) = [cell for cell in book.cells if of_parameters(cell)]
-    cell.source = f"RUNS, IMAGES, CHANGES = {str(folder / 'runs')!r}, {str(folder / 'images')!r}, {changes!r}"
+    chosen = str(folder / "runs"), str(folder / "images"), changes, True
+    cell.source = f"RUNS, IMAGES, CHANGES, ON_CPU = {chosen!r}"
     return book
 
 
@@ -146,6 +147,18 @@ def test_it_says_what_each_training_costs():
     trained = [cell.source for cell in NOTEBOOK.cells if cell.cell_type == "code" and 'train("' in cell.source]
     assert len(told) == len(trained) == 4
     assert all(" v5e-1: " in text.replace("\n", " ") and "CPU: " in text for text in told)
+
+
+def test_what_takes_a_cpu_more_than_a_day_is_left_out_there(capsys):
+    cells = {cell.id: cell.source for cell in NOTEBOOK.cells}
+    scope = {"os": os}
+    for name in ("choices", "begin", "own"):  # the last would ask for images
+        exec(cells[name], scope)
+    scope["train"] = None
+    for name in ("cifar10", "mine"):
+        capsys.readouterr()
+        exec(cells[name], scope)
+        assert capsys.readouterr().out.startswith("left out: this takes more than a day on a CPU")
 
 
 def test_it_is_kept_without_outputs():
