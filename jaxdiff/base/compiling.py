@@ -1,9 +1,11 @@
 """Compiling is announced: it may take minutes, in which nothing else is heard."""
 
+import contextlib
 import functools
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 from jax import monitoring
 from tqdm import tqdm
@@ -23,6 +25,17 @@ def announce() -> None:
     monitoring.register_event_duration_secs_listener(_ends)
 
 
+@contextlib.contextmanager
+def named(what: str) -> Iterator[None]:
+    """What is compiled within is called that; also a decorator."""
+    global _what
+    before, _what = _what, f" {what}"
+    try:
+        yield
+    finally:
+        _what = before
+
+
 def _begins(event: str, **_: str | int) -> None:
     if event == BEGINS:
         _running.append(_Clock())
@@ -37,7 +50,7 @@ class _Clock:
     """Runs in a thread of its own, since whoever compiles does nothing else."""
 
     def __init__(self) -> None:
-        self._begin, self._over = time.monotonic(), threading.Event()
+        self._begin, self._over, self._what = time.monotonic(), threading.Event(), _what
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -49,14 +62,14 @@ class _Clock:
         if self._over.wait(PATIENCE) or not is_first():
             return
         if not sys.stderr.isatty():
-            say("compiling, once")
+            say(f"compiling{self._what}")
             self._over.wait()
             say(f"compiled in {self._seconds():.0f} s")
             return
         with tqdm.external_write_mode(sys.stderr, nolock=True):  # without a bar, if there is one
             line = ""
             while not line or not self._over.wait(1.0):
-                line = f"compiling, once: {self._seconds():.0f} s"
+                line = f"compiling{self._what}: {self._seconds():.0f} s"
                 print(f"\r{line}", end="", file=sys.stderr, flush=True)
             done = f"compiled in {self._seconds():.0f} s"
             print(f"\r{done:{len(line)}}", file=sys.stderr, flush=True)
@@ -66,3 +79,4 @@ class _Clock:
 
 
 _running: list[_Clock] = []
+_what = ""

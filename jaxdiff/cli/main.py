@@ -26,7 +26,7 @@ COMMANDS = {
         options="train_options",
         action="train:train",
         without_memory="try a smaller batch_size=..., or training.accumulate=4",
-        stopped="stopped at once; run the same command again to resume from the last checkpoint",
+        stopped="stopped at once; the same command goes on from the last checkpoint, if there is one yet",
     ),
     "sample": Command(
         about="images of a trained model, new or edited",
@@ -66,7 +66,8 @@ def command(name: str, prog: str, arguments: list[str] | None = None) -> int:
             action = getattr(import_module(f"jaxdiff.cli.{module}"), function)
         return int(action(options))
 
-    return run(prog, act, known.without_memory, known.stopped)
+    stopped = "stopped" if getattr(options, "dry_run", False) else known.stopped
+    return run(prog, act, known.without_memory, stopped)
 
 
 def _flags(known: Command) -> list[str]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.base import files, plain, tree
+from jaxdiff.base import compiling, files, plain, tree
 from jaxdiff.base.console import say, warn
 from jaxdiff.base.devices import EVERYWHERE, agreed, gathered, is_first
 from jaxdiff.base.words import amount
@@ -107,6 +107,7 @@ class Experiment(Run):
         batch = self.trainer.shapes(rows, self.steps_per_call, self.config.batch_size)
         return self.step().lower(self._like(), self.trainer.devices.described(self._constants_like, EVERYWHERE), batch)
 
+    @compiling.named("the training step")
     def compiled(self) -> jax.stages.Compiled:
         """And compiled: by a dry run as by the run after it, which then finds it in the cache."""
         return self.lowered().compile()
@@ -231,8 +232,8 @@ class Experiment(Run):
             pace,
             checkpoints=checkpoints,
             logbook=logbook,
-            show=self.picture,
-            evaluate=partial(self._numbers, best),
+            show=compiling.named("what draws pictures")(self.picture),
+            evaluate=compiling.named("the evaluation")(partial(self._numbers, best)),
             batch_size=self.config.batch_size,
             batches_an_epoch=batches.steps_per_epoch,
         )
