@@ -510,7 +510,7 @@ def test_latents_of_small_images_are_as_said():
             lambda: shaped(UNet(**SMALL), jnp.zeros((8, 3)), 0.0),
             r"an image .*, got \(8, 3\)",
         ),
-        (lambda: shaped(UNet(**SMALL, head_channels=12), square(8), 0.0), "head_channels that divide the 16 channels"),
+        (lambda: shaped(UNet(**SMALL, head_channels=12), square(8), 0.0), "divide the 16 channels of attention"),
         (
             lambda: shaped(UNet(**SMALL, text=True), jnp.zeros((2, 8, 8, 1)), 0.0, jnp.zeros((3, 4))),
             "one text an image",

@@ -110,7 +110,9 @@ class ContractingPath(Net):
     def heads_of(self, width: int) -> int:
         if self.head_channels is None:
             return self.heads
-        require(width % self.head_channels == 0, f"head_channels that divide the {width} channels", self.head_channels)
+        where = "" if not self.middle_attention else ", as of the middle unless middle_attention=False"
+        legal = f"head_channels that divide the {width} channels of attention{where}"
+        require(width % self.head_channels == 0, legal, self.head_channels)
         return width // self.head_channels
 
     def attend(self, name: str, x: Array, text: Text | None) -> Array:
