@@ -325,3 +325,22 @@ def test_resampling_keeps_mean_and_deviation(sampler, process):
 def test_bad_parameters_are_refused(make, legal):
     with pytest.raises(ValueError, match=legal):
         make()
+
+
+@pytest.mark.parametrize("sampler", [s for s in DETERMINISTIC if s.follows_ode and not in_t(s)], ids=name)
+def test_a_walk_has_gradients_in_reverse(sampler):
+    """Of where it ends by the mean mu of the data: the ODE ends at mu + (x - mu) s / sqrt(s² + t²)."""
+    process, deviation = LinearVE(sigma_max=5.0), 0.5
+    times = grid_for(sampler, process, 60)
+    noisiest = process.at(times[0])
+
+    def end(mean):
+        def denoise(x, t):
+            variance = process.sigma(t) ** 2 + deviation**2
+            return mean + deviation**2 / variance * (x - mean)
+
+        carry = sampler.init(jnp.array([3.0]), noisiest)
+        return sampler.image(walk(denoise, process, sampler, times, jax.random.key(0), carry))[0]
+
+    exact = 1 - deviation / np.hypot(deviation, float(noisiest.sigma))
+    assert float(jax.grad(end)(0.4)) == pytest.approx(exact, abs=0.02)

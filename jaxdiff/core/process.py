@@ -92,7 +92,10 @@ def posterior_variance(t: Point, s: Point) -> Scalar:
 
 
 class Process(ABC):
-    """x_t = alpha(t) x_0 + sigma(t) eps. A subclass gives `alpha`, `sigma` and, in closed form if it can, `time`."""
+    """x_t = alpha(t) x_0 + sigma(t) eps. A subclass gives `alpha`, `sigma` and, in closed form if it can, `time`.
+
+    If sigma(0) > 0, samples keep that much noise.
+    """
 
     @abstractmethod
     def alpha(self, t: Time) -> Scalar:

@@ -132,7 +132,7 @@ def program(
 ) -> Callable[..., Array]:
     """All of `sample` as one function of arrays, (seed, indices, *conditions) -> images, to be compiled or exported.
 
-    It is a tree too, of the arrays and floats in the denoiser.
+    It is a tree too, of the arrays and floats in the denoiser. For gradients in reverse see `samplers.walk.walk`.
     """
     times = checked(times)
     check_parts(denoise, process, sampler, times)

@@ -24,7 +24,10 @@ def walk(
     start: int | Array = 0,
     stop: int | Array | None = None,
 ) -> Any:
-    """One image down the grid, or down a part of it: from carry to carry. Step i draws from fold_in(key, i + 1)."""
+    """One image down the grid, or down a part of it: from carry to carry. Step i draws from fold_in(key, i + 1).
+
+    Where `start` and `stop` are no arrays it has gradients in reverse too, `jax.grad` of whatever the denoiser is of.
+    """
     points, steps = jax.vmap(process.at)(times), len(times) - 1
     sampler = sampler.over(steps)
 
