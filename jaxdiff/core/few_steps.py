@@ -1,8 +1,8 @@
 """What models of one or a few steps are trained on: objectives whose model is a flow map.
 
-As `losses.DenoisingLoss`, each is called with (model, key, x_0, condition, u) and gives the loss of one example;
-it takes by name what else it needs: the `step`, `ema` (the model, averaged), a `teacher` (a denoiser), its
-`trajectories`, the `null` condition, a guidance `scale`.
+As `losses.DenoisingLoss`, each is called with (model, key, x_0, condition, u) and gives the loss of one example. It is
+also given, by name, the `step`, `ema` (the model, averaged), a `teacher` (a denoiser), its `trajectories`, the `null`
+condition and a guidance `scale`: it names those that it needs, and takes the others as `**_`.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from jaxdiff.nets import machine
 
 
 class FewSteps:
-    """An objective. `flow_map` says what the network is once it is trained."""
+    """An objective, called as (model, key, x_0, condition, u, **known). `flow_map` says what the network becomes."""
 
     needs_teacher = False
     walks: "TrajectoryEnd | None" = None  # which walks of the teacher it is shown

@@ -137,8 +137,7 @@ class Diffusion:
             condition = losses.dropped(for_drop, condition, self.condition.null, self.condition.drop)
         dropout = for_dropout if training else None
         if self.objective is None:
-            loss = losses.DenoisingLoss(self.weighting, self.times)
-            return loss(self.network_denoiser(seen.params, dropout), for_loss, x_0, condition, u)
+            return self.denoising(self.network_denoiser(seen.params, dropout), for_loss, x_0, condition, u)
         low, high = self.scales
         scale = None if self.trained_scale is None else jax.random.uniform(for_scale, minval=low, maxval=high)
         return self.objective(
@@ -154,6 +153,10 @@ class Diffusion:
             null=self.condition and self.condition.null,
             scale=scale,
         )
+
+    def denoising(self, model: NetworkDenoiser, key: Array, x_0: Array, condition: Any, u: Array) -> Array:
+        """The loss of one example, where there is no objective: override it for a loss of your own."""
+        return losses.DenoisingLoss(self.weighting, self.times)(model, key, x_0, condition, u)
 
     def denoiser(
         self,

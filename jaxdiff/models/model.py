@@ -63,7 +63,7 @@ class Model:
         if isinstance(system.condition, Labels):
             told += [f"labels {', '.join(self.choices()[1][:20])}{', ...' * (system.condition.classes > 20)}"]
         elif system.condition is not None:
-            told += ["prompts"]
+            told += ["prompts" if isinstance(system.condition, Prompts) else str(system.condition)]
         scale = f", guidance_scale={system.guidance_scale:g}" * (system.condition is not None)
         told += [f"sampled by {system.sampler}, {plural(system.steps, 'step')}{scale}"]
         return "\n    ".join([f"{self.name}: {kind}, images of {'x'.join(map(str, self.image_shape))}", *told])
