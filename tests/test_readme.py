@@ -1,6 +1,7 @@
 """The programs of the README and of the docs run as they stand, and their results are what is said of them."""
 
 import re
+import shlex
 from functools import partial
 from pathlib import Path
 
@@ -9,14 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import evaluate
 import jaxdiff
 import sample
 import train
 from jaxdiff.base import environment
 from jaxdiff.models import from_python
+from jaxdiff.training.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "RESULTS.md", ROOT / "CONTRIBUTING.md"]
+
+
+SHORT = ("training.steps=1", "training.save_every=1", "training.placing=jit")
 
 
 def programs(name):
@@ -70,29 +76,50 @@ def test_the_page_to_learn_from(tmp_path, monkeypatch, optimised):
 
 
 def test_the_page_on_photos(tmp_path, monkeypatch, called):
-    """Its config for captions, made small, on two photographs."""
+    """Its configs, made small, on two photographs; and the commands of the page on editing, on one of them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
-    (tmp_path / "my_images").mkdir()
-    for name, gray in (("a.png", 60), ("b.jpg", 200)):
-        Image.new("RGB", (40, 30), (gray, 90, 120)).save(tmp_path / "my_images" / name)
+    for folder in ("my_images", "held_out"):
+        (tmp_path / folder).mkdir()
+        for name, gray in (("a.png", 60), ("b.jpg", 200)):
+            Image.new("RGB", (40, 30), (gray, 90, 120)).save(tmp_path / folder / name)
+    for name in ("mine", "captions", "latent"):
+        (program,) = (text for text in programs("docs/photos.md") if text.startswith(f"# {name}.py\n"))
+        (tmp_path / f"{name}.py").write_text(program)
+
+    def done(command, *flags):
+        code, _, err = called(command.main, *flags)
+        assert code == 0, err
+
+    def tiny(size, net):
+        net = [f"{net}.{change}" for change in ("channels=8", "multipliers=(1,)", "blocks=1", "groups=4")]
+        return *net, f"data.size={size}", "batch_size=2", "system.shown=2", *SHORT
+
+    def unet(net):
+        return f"{net}.attention=(0,)", f"{net}.head_channels=8"
+
+    net = "system.network"
+    drawn = *tiny(16, net), *unet(net), "system.steps=2"
+    done(train, "--config", "mine.py", *drawn, "held_out.size=16")
+    Image.new("RGB", (4, 4)).save("small.png")
+    for name in ("photo.jpg", "other.jpg", "mask.png"):
+        Image.new("RGB", (40, 30), "white").save(name)
+    page = (ROOT / "docs/editing.md").read_text()
+    commands = re.findall(r"^    python sample.py (--workdir runs/mine .*)", page, re.MULTILINE)
+    assert len(commands) == 6
+    for command in commands:
+        done(sample, *re.sub(r"(--steps|--resample) \d+", r"\1 2", command).split(), "--out", "edited.png")
+
     (tmp_path / "my_images" / "captions.csv").write_text("file,caption\na.png,a dog on a beach\nb.jpg,a red car\n")
-    (program,) = programs("docs/photos.md")
-    (tmp_path / "mine.py").write_text(program)
-    net = "system.network.network"
-    small = (
-        f"{net}.channels=8",
-        f"{net}.multipliers=(1,)",
-        f"{net}.blocks=1",
-        f"{net}.attention=(0,)",
-        f"{net}.groups=4",
-    )
-    small += f"{net}.head_channels=8", "system.network.encoder.width=16", "data.size=8", "batch_size=2"
-    short = "training.steps=1", "training.save_every=1", "training.placing=jit", "system.steps=1", "system.shown=2"
-    code, _, err = called(train.main, "--config", "mine.py", *small, *short)
-    assert code == 0, err
-    code, _, err = called(sample.main, "--prompt", "a dog on a beach", "--guidance_scale", 3, "--num", 1)
-    assert code == 0, err
+    inner = f"{net}.network"
+    drawn = *tiny(8, inner), *unet(inner), f"{net}.encoder.width=16", "system.steps=1"
+    done(train, "--config", "captions.py", *drawn)
+    done(sample, "--workdir", "runs/captions", "--prompt", "a dog on a beach", "--guidance_scale", 3, "--num", 1)
+
+    (given,) = re.findall(r"--config cifar10_autoencoder (.*)", (ROOT / "docs/photos.md").read_text())
+    done(train, "--config", "cifar10_autoencoder", *shlex.split(given), *tiny(8, net), "held_out=None")
+    done(train, "--config", "latent.py", *tiny(8, net), f"{net}.attention=()", "system.steps=2")
+    done(sample, "--workdir", "runs/latent", "--num", 1)
 
 
 def test_the_page_on_diffusers(tmp_path, monkeypatch):
@@ -110,28 +137,42 @@ def test_the_library_page(tmp_path, monkeypatch):
 
 
 def test_the_page_on_extending(tmp_path, monkeypatch, called):
-    """All of it is one file, from which a model is trained and sampled; each class in it has less than 20 lines."""
+    """It is two files, from which models are trained, sampled and evaluated; each class has less than 20 lines."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
-    *classes, config = programs("docs/extending.md")
-    (tmp_path / "mine.py").write_text("\n".join([*classes, config]))
-    assert all(len(source.split("\n\n\n")[-1].strip().splitlines()) < 20 for source in classes)
-    short = (
-        "training.steps=2",
-        "training.save_every=2",
-        "training.log_every=2",
-        "batch_size=8",
-        "training.placing=jit",
-    )
-    code, _, err = called(train.main, "--config", "mine.py", "system.steps=3", "system.shown=2", *short)
-    assert code == 0, err
+    sources = programs("docs/extending.md")
+    last = next(i for i, source in enumerate(sources) if "config = Config(" in source) + 1
+    for name, some in (("mine.py", sources[:last]), ("parts.py", sources[last:])):
+        (tmp_path / name).write_text("\n".join(some))
+        for source in some[:-1]:
+            assert all(len(each.strip().splitlines()) < 20 for each in source.split("\n\n\n"))
+    small = ("batch_size=8", "training.placing=jit", "system.steps=3", "system.shown=2")
+    short = ("training.steps=2", "training.save_every=2", "training.log_every=1", *small)
+
+    def done(command, *flags):
+        code, _, err = called(command.main, *flags)
+        assert code == 0, err
+        return err
+
+    done(train, "--config", "mine.py", *short)
     (tmp_path / "later.py").write_text("from mine import config\n")
-    code, _, err = called(train.main, "--config", "later.py", "--dry_run", *short)
-    assert code == 0, err
+    done(train, "--config", "later.py", "--dry_run", *short)
     flags = ("--code", "mine.py", "--labels", "3,9", "--guidance_scale", 2, "--num", 2)
-    code, _, err = called(sample.main, *flags, "--sampler", "mine.py:EulerAncestral(eta=0.5)")
-    assert code == 0, err
-    assert "EulerAncestral(eta=0.5), 3 steps, guidance_scale=2" in err
+    said = done(sample, *flags, "--sampler", "mine.py:EulerAncestral(eta=0.5)", "--out", "mine.png")
+    assert "EulerAncestral(eta=0.5), 3 steps, guidance_scale=2" in said
+    done(sample, *flags, "--sampler", "DDIM(eta=0.5)", "--out", "ddim.png")
+    mine, ddim = (np.asarray(Image.open(tmp_path / f"{name}.png"), int) for name in ("mine", "ddim"))
+    assert abs(mine - ddim).max() <= 1  # gray levels
+
+    done(train, "--config", "parts.py", *short)
+    rates = [row["learning_rate"] for row in read_metrics(tmp_path / "runs/parts/metrics.csv")]
+    np.testing.assert_allclose(rates, [1e-4, 5e-5], rtol=1e-5)
+    code = ("--workdir", "runs/parts", "--code", "mine.py", "--code", "parts.py")
+    done(sample, *code, "--guidance_scale", 2, "--num", 2)
+    done(evaluate, *code, "--features", "parts.py:thumbnails", "--num", 20)
+    few = "system.times=jaxdiff.core.times:UniformTimes()", "system.sampler=Consistency()"
+    objective = "system.objective=parts.py:Earlier(gap=0.05)"
+    done(train, "--config", "parts.py", "--workdir", "runs/earlier", *short, *few, objective)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
