@@ -18,6 +18,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 from systems import PROCESSES, SAMPLERS
 
+from jaxdiff import data, models
 from jaxdiff.base import annotations, code, overrides, plain, tree
 from jaxdiff.base.calls import choices_of
 from jaxdiff.core import (
@@ -326,12 +327,15 @@ def test_a_named_module_gives_what_it_defines_alone(name):
         plain.from_data({"is": f"theirs:{name}"}, [module])
 
 
-@pytest.mark.parametrize(
-    "value", [samplers.DDIM, {"a": 1}, jnp.ones(2), np.float32(1), lambda x: x, b"x", Path("x"), partial(len)]
-)
+@pytest.mark.parametrize("value", [{"a": 1}, jnp.ones(2), np.float32(1), lambda x: x, b"x", Path("x"), partial(len)])
 def test_what_has_no_name_cannot_be_kept(value):
     with pytest.raises(ValueError, match=r"^anything: cannot keep .*stands by its name at the top of a file$"):
         plain.to_data(Config(anything=value))
+
+
+def test_a_class_for_a_value_is_told_what_to_write():
+    with pytest.raises(ValueError, match=r"^anything: DDIM is a class: write DDIM\(\), with its fields"):
+        plain.to_data(Config(anything=samplers.DDIM))
 
 
 def test_a_class_that_can_change_is_refused():
@@ -718,6 +722,20 @@ def test_bad_files_are_refused(folder, path, says):
     with pytest.raises(ValueError) as error:  # noqa: PT011
         code.load(path)
     assert str(error.value) == says
+
+
+def own_times(process, u):
+    return 0.5 + 0.5 * u
+
+
+def test_what_is_none_or_ones_own_may_become_what_jaxdiff_has():
+    mine = models.Config(models.Diffusion(small.MLP(), times=own_times))
+    change = partial(overrides.override, mine)
+    assert change("held_out=Digits(size=8)").held_out == data.Digits(8)
+    assert change("system.condition=labels(classes=3)").system.condition == models.Labels(3)
+    assert change("system.times=UniformTimes(low=0.1)").system.times == times.UniformTimes(0.1)
+    with pytest.raises(ValueError, match=r'held_out must be one of Arrays, .*Tfds, got "digts"; did you mean "Digits"'):
+        change("held_out=digts")
 
 
 def test_overrides_may_stand_in_any_order():

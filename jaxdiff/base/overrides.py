@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from flax import linen as nn
 
-from jaxdiff.base.annotations import accepts, hints_of, is_object, items_of, options_of
+from jaxdiff.base.annotations import accepts, fields_of, hints_of, is_object, items_of, options_of
 from jaxdiff.base.calls import choices_of, construct
 from jaxdiff.base.tree import below, check, fit, home, is_config_class, make, parts_of, require_part
 
@@ -39,21 +39,22 @@ def overrides(value: Any, assignments: Sequence[str]) -> Any:
     return value
 
 
-def _overridden(value: Any, hint: Any, names: list[str], depth: int, text: str) -> Any:
+def _overridden(value: Any, hint: Any, names: list[str], depth: int, text: str, usual: Any = None) -> Any:
     """With the part below it changed that `names` leads to; `value` itself is what names[:depth] lead to."""
     if depth == len(names):
-        return _parsed(text, hint, value, ".".join(names))
+        return _parsed(text, hint, value, ".".join(names), usual)
     parts, name = parts_of(value), names[depth]
     require_part(name, parts, ".".join(names[:depth]))
     hints = hints_of(type(value)) if is_object(value) else dict(zip(parts, items_of(hint, len(parts)), strict=False))
-    parts[name] = _overridden(parts[name], hints[name], names, depth + 1, text)
+    usual = fields_of(type(value))[name].default if is_object(value) else None
+    parts[name] = _overridden(parts[name], hints[name], names, depth + 1, text, usual)
     path = ".".join(names[:depth])
     return make(type(value), parts, path, ".".join(names)) if is_object(value) else tuple(parts.values())
 
 
-def _parsed(text: str, hint: Any, value: Any, path: str) -> Any:
+def _parsed(text: str, hint: Any, value: Any, path: str, usual: Any) -> Any:
     """The text as what a field takes that holds `value` now: a literal, or something that stands beside the value."""
-    literal, choices = _literal(text), _choices(value, hint)
+    literal, choices = _literal(text), _choices(value, hint, usual)
     plain = accepts(hint, literal) and not (is_object(value) and hint in (Any, object))
     if plain and not (choices and isinstance(literal, str)):
         return text if accepts(hint, text) and not accepts(hint, literal) else fit(hint, literal, path)
@@ -70,19 +71,28 @@ def _parsed(text: str, hint: Any, value: Any, path: str) -> Any:
 _NETWORKS = "jaxdiff.nets"  # what a field of any flax module is for, rather than for flax's own layers
 
 
-def _choices(value: Any, hint: Any) -> dict[str, Any]:
-    """What stands beside the present value or its bases, or where the annotation comes from: velocity, DDPM."""
-    named = value if isinstance(value, FunctionType) else type(value) if is_object(value) else None
-    sources = [each for each in (named, *options_of(hint)) if _has_a_home(each)]
-    if isinstance(named, type):  # of a class of one's own those of jaxdiff
-        sources += [base for base in named.__mro__[1:] if base.__module__.startswith("jaxdiff.")]
-    homes = dict.fromkeys(_NETWORKS if each is nn.Module else home(each) for each in sources)
-    return {name: v for each in homes for name, v in choices_of(sys.modules[each]).items()}
+def _choices(value: Any, hint: Any, usual: Any) -> dict[str, Any]:
+    """What stands beside the present or the usual value or their bases, or where the annotation comes from."""
+    named = [each if isinstance(each, FunctionType) else type(each) for each in (value, usual) if _is_named(each)]
+    sources = [each for each in (*named, *options_of(hint)) if _has_a_home(each)]
+    for each in named[:1]:  # of a class of one's own those of jaxdiff
+        sources += [base for base in getattr(each, "__mro__", ())[1:] if base.__module__.startswith("jaxdiff.")]
+    homes = [_NETWORKS if each is nn.Module else home(each) for each in sources]
+    homes += [each.__module__.rpartition(".")[0] for each in options_of(hint) if value is None and _is_protocol(each)]
+    return {name: v for each in dict.fromkeys(homes) for name, v in choices_of(sys.modules[each]).items()}
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, FunctionType) or is_object(value)
+
+
+def _is_protocol(value: Any) -> bool:
+    return isinstance(value, type) and value.__module__.startswith("jaxdiff.") and Protocol in value.__bases__
 
 
 def _has_a_home(value: Any) -> bool:
     """Whether what may stand in its place is found beside it: a value's class, a function, or a base of jaxdiff's."""
-    base = isinstance(value, type) and value.__module__.startswith("jaxdiff.") and Protocol not in value.__bases__
+    base = isinstance(value, type) and value.__module__.startswith("jaxdiff.") and not _is_protocol(value)
     return base or is_config_class(value) or isinstance(value, FunctionType)
 
 
