@@ -96,7 +96,9 @@ def seeds_of(o: Namespace) -> tuple[int, int]:
     return int(seeds[0]), int(seeds[1])
 
 
-def given_images(paths: Sequence[Path], shape: tuple[int, ...], resize: bool) -> np.ndarray:
+def given_images(
+    paths: Sequence[Path], shape: tuple[int, ...], resize: bool, legal: str = "--resize fits it"
+) -> np.ndarray:
     """Image files as floats in [-1, 1], [n, *shape]."""
     height, width, channels = shape
     found = []
@@ -106,7 +108,7 @@ def given_images(paths: Sequence[Path], shape: tuple[int, ...], resize: bool) ->
             image = images.fit(image, height, width)
         if image.shape[:2] != (height, width):
             size = f"{image.shape[1]}x{image.shape[0]}"
-            raise ValueError(f"{path} is {size}, the model draws {width}x{height}: --resize fits it")
+            raise ValueError(f"{path} is {size}, the model draws {width}x{height}: {legal}")
         found.append(image)
     return np.asarray(plain(np.stack(found)))
 
@@ -116,9 +118,11 @@ def small_images(paths: Sequence[Path], model: Model, factor: int) -> np.ndarray
     height, width, channels = model.image_shape
     if factor < 2 or height % factor or width % factor:
         raise ValueError(f"--upscale must divide {width}x{height}, got {factor}")
-    if read_image(paths[0], channels).shape[:2] != (height, width):
-        return given_images(paths, (height // factor, width // factor, channels), resize=False)
-    full = given_images(paths, model.image_shape, resize=False)
+    small = (height // factor, width // factor, channels)
+    legal = f"--upscale {factor} takes images of that size, which are reduced first, or all of {small[1]}x{small[0]}"
+    if read_image(paths[0], channels).shape == small:
+        return given_images(paths, small, False, legal)
+    full = given_images(paths, model.image_shape, False, legal)
     return full.reshape(len(full), height // factor, factor, width // factor, factor, channels).mean((2, 4))
 
 
