@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -167,6 +168,14 @@ def test_compiling_is_two_lines_in_a_log(capsys):
     assert capsys.readouterr().err == "compiling\ncompiled in 0 s\n"
     compiling.named("the sampler")(jax.jit(lambda x: jnp.sin(x) * 3.5))(1.0)
     assert capsys.readouterr().err == "compiling the sampler\ncompiled in 0 s\n"
+
+
+@pytest.mark.usefixtures("announced")
+def test_training_says_what_is_compiled(tmp_path, capsys):
+    short = replace(TOY.training, steps=10, show_every=10, save_every=10, evaluate_every=10)
+    Experiment(replace(TOY, held_out=TOY.data, training=short), tmp_path / "run").train()
+    told = set(re.findall("^compiling(.*)$", capsys.readouterr().err, re.MULTILINE))
+    assert {" the training step", " what draws pictures", " the evaluation"} <= told
 
 
 class Terminal(io.StringIO):

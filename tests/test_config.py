@@ -728,12 +728,32 @@ def own_times(process, u):
     return 0.5 + 0.5 * u
 
 
+def velocity(alpha, sigma):
+    return alpha, -sigma
+
+
+def test_a_name_of_ones_own_file_comes_before_that_of_jaxdiff():
+    mine = models.Diffusion(small.MLP(), prediction=velocity)
+    assert overrides.override(mine, "prediction=velocity").prediction is velocity
+    assert overrides.override(mine, "prediction=score").prediction is predictions.score
+
+
+@dataclass(frozen=True)
+class Discs:
+    def open(self, cache="auto"):
+        raise NotImplementedError
+
+
 def test_what_is_none_or_ones_own_may_become_what_jaxdiff_has():
     mine = models.Config(models.Diffusion(small.MLP(), times=own_times))
     change = partial(overrides.override, mine)
     assert change("held_out=Digits(size=8)").held_out == data.Digits(8)
     assert change("system.condition=labels(classes=3)").system.condition == models.Labels(3)
     assert change("system.times=UniformTimes(low=0.1)").system.times == times.UniformTimes(0.1)
+    own = models.Config(models.Diffusion(small.MLP()), held_out=Discs())
+    assert overrides.override(own, 'held_out=Tfds(name="mnist")').held_out == data.Tfds("mnist")
+    with pytest.raises(ValueError, match='condition must be one of Labels, Prompts, got "nonsense"'):
+        change("system.condition=nonsense")
     with pytest.raises(ValueError, match=r'held_out must be one of Arrays, .*Tfds, got "digts"; did you mean "Digits"'):
         change("held_out=digts")
 

@@ -318,7 +318,7 @@ def test_a_bug_in_ones_own_network_says_where(here, called, bug):
             r"Net fails on one image, of shape \(8, 8, 1\), IndexError: Too many",
         ),
         ("linspace(1, 0,", "linspace(0, 1,", "a grid must fall strictly"),
-        ("ones_like(point.log_snr)", "ones(3)", "a weighting that gives one number"),
+        ("ones_like(point.log_snr)", "ones(3)", "a weighting must give one number"),
         ("transform(self, steps)", "transform(self)", r"Descent.transform must take \(steps\), it takes \(\)"),
         ("return optax.sgd(self.rate)", "return self.rate", "an optimiser that gives an optax transformation, got 0.1"),
         ("def flat(point)", "def flat()", r"flat must take \(point\), it takes \(\)"),

@@ -232,7 +232,7 @@ def test_the_exact_denoiser_is_the_minimum(weighting):
         (lambda: DenoisingLoss(times=lambda u: u), r"<lambda> must take \(process, u\), it takes \(u\)$"),
         (
             lambda: DenoisingLoss(lambda point: jnp.ones(3))(of(predictions.data, VP()), jax.random.key(0), X_0),
-            r"a weighting that gives one number, got 'shape \(3,\)'",
+            r"a weighting must give one number, got an array of shape \(3,\)$",
         ),
         (lambda: times.UniformTimes(0.9, 0.1), "0 < low < high <= 1"),
         (lambda: times.UniformTimes(0.0), "0 < low < high <= 1"),

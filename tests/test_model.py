@@ -1,7 +1,7 @@
 """A model to sample from: its conditions, how it is guided, what it refuses, and how it comes from a run's folder."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +61,7 @@ def test_labels_are_numbers_or_names(labels, found, texts):
     ("options", "says"),
     [
         ({"label": 1}, 'there is no option label; did you mean "labels"'),
+        ({"seeds": 1}, 'there is no option seeds; did you mean "seed"'),
         ({"guidence_scale": 1.0}, 'there is no option guidence_scale; did you mean "guidance_scale"'),
         ({"labels": 12}, "knows the labels 0 to 2, or cat, dog, ship; got 12$"),
         ({"steps": "ten"}, "steps must be a whole number, at least 1"),
@@ -69,6 +70,17 @@ def test_labels_are_numbers_or_names(labels, found, texts):
 def test_options_that_there_are_not(options, says):
     with pytest.raises(ValueError, match=says):
         LABELLED.sample(2, **options)
+
+
+def test_a_system_of_ones_own_may_take_options_of_its_own():
+    class Mine(Diffusion):
+        def denoiser(self, params, guidance_scale=None, **options):
+            return super().denoiser(params, guidance_scale, **options)
+
+    system = LABELLED.system
+    mine = Mine(**{field.name: getattr(system, field.name) for field in fields(system)})
+    drawn = replace(LABELLED, system=mine).sample(2, guidance_scale=2.0, rescale=0.3)
+    np.testing.assert_array_equal(drawn, LABELLED.sample(2, guidance_scale=2.0, rescale=0.3))
 
 
 def test_labels_without_names_are_called_by_their_numbers():

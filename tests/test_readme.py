@@ -170,7 +170,7 @@ def test_the_page_on_extending(tmp_path, monkeypatch, called):
     code = ("--workdir", "runs/parts", "--code", "mine.py", "--code", "parts.py")
     done(sample, *code, "--guidance_scale", 2, "--num", 2)
     done(evaluate, *code, "--features", "parts.py:thumbnails", "--num", 20)
-    few = "system.times=jaxdiff.core.times:UniformTimes()", "system.sampler=Consistency()"
+    few = "system.times=UniformTimes()", "system.sampler=Consistency()"
     objective = "system.objective=parts.py:Earlier(gap=0.05)"
     done(train, "--config", "parts.py", "--workdir", "runs/earlier", *short, *few, objective)
 

@@ -381,7 +381,7 @@ def test_what_cannot_be_is_said_before_a_model_is_loaded(flags, says, command, m
         (["--init", "digit.png", "--upscale", "3"], "--upscale must divide 8x8"),
         (
             ["--init", "large.png", "--upscale", "2"],
-            "large.png is 30x20, the model draws 8x8: --upscale 2 takes images of that size, which are reduced",
+            "large.png is 30x20: --upscale 2 takes images of 8x8, which are reduced first, or of 4x4",
         ),
         (["--init", "digit.png", "--colorize"], "a model of colour images"),
         (["--init", "digit.png", "--outpaint", "0,0,0,0"], "--outpaint takes pixels"),

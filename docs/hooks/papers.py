@@ -6,8 +6,9 @@ from pathlib import Path
 from reference import FOLDERS
 
 WORD = r"[^\W\d_]+"
-# 2021a and 2021b are two papers of one year; December is no author
-NAMED = re.compile(rf"(?:{WORD} et al\.|{WORD} & {WORD}|(?!December)[A-Z]{WORD}) (?:19|20)\d\d[a-z]?\b")
+ALONE = "Hutchinson|Tsitouras"  # authors of papers of their own: May 2023 is none
+# 2021a and 2021b are two papers of one year
+NAMED = re.compile(rf"(?:{WORD} et al\.|{WORD} & {WORD}|{ALONE}) (?:19|20)\d\d[a-z]?\b")
 ROW = re.compile(r"^\| (.+? \d{4}[a-z]?) \| (.+) \|$", re.MULTILINE)
 
 

@@ -19,6 +19,7 @@ def check(legal: bool, message: str) -> None:
 
 def takes(function: Callable[..., Any], *names: str) -> None:
     """Refuses a function that cannot be called with these arguments, in their order."""
+    check(callable(function), f"needs a function of ({', '.join(names)}), got {function!r}")
     try:
         signature = inspect.signature(function)
     except ValueError:  # C functions may have none

@@ -77,9 +77,10 @@ def _choices(value: Any, hint: Any, usual: Any) -> dict[str, Any]:
     sources = [each for each in (*named, *options_of(hint)) if _has_a_home(each)]
     for each in named[:1]:  # of a class of one's own those of jaxdiff
         sources += [base for base in getattr(each, "__mro__", ())[1:] if base.__module__.startswith("jaxdiff.")]
-    homes = [_NETWORKS if each is nn.Module else home(each) for each in sources]
-    homes += [each.__module__.rpartition(".")[0] for each in options_of(hint) if value is None and _is_protocol(each)]
-    return {name: v for each in dict.fromkeys(homes) for name, v in choices_of(sys.modules[each]).items()}
+    homes = dict.fromkeys(_NETWORKS if each is nn.Module else home(each) for each in sources)
+    found = [choices_of(sys.modules[each]) for each in homes]
+    found += [_of_protocol(each) for each in options_of(hint) if _is_protocol(each)]
+    return {name: v for each in reversed(found) for name, v in each.items()}  # what stands beside the value comes first
 
 
 def _is_named(value: Any) -> bool:
@@ -88,6 +89,14 @@ def _is_named(value: Any) -> bool:
 
 def _is_protocol(value: Any) -> bool:
     return isinstance(value, type) and value.__module__.startswith("jaxdiff.") and Protocol in value.__bases__
+
+
+def _of_protocol(protocol: Any) -> dict[str, Any]:
+    """The classes of its package that have all that it asks for."""
+    beside = choices_of(sys.modules[protocol.__module__.rpartition(".")[0]])
+    asked = [name for name in vars(protocol) if not name.startswith("_")]
+    kinds = {name: v for name, v in beside.items() if isinstance(v, type)}
+    return {name: v for name, v in kinds.items() if all(hasattr(v, each) or each in fields_of(v) for each in asked)}
 
 
 def _has_a_home(value: Any) -> bool:

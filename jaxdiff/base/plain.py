@@ -50,9 +50,9 @@ def _origin(value: Any, path: str) -> dict[str, str | None]:
     """The names by which the class of a value, or a function, is found again."""
     named = type(value) if is_object(value) else value
     module, own = getattr(named, "__module__", None), getattr(named, "__qualname__", "")
-    if isinstance(value, type):
+    if is_config_class(value):
         raise error_at(path, f"{own} is a class: write {own}(), with its fields between the brackets")
-    if getattr(sys.modules.get(str(module)), own, None) is not named:
+    if isinstance(value, type) or getattr(sys.modules.get(str(module)), own, None) is not named:
         why = "it is neither plain data nor a class or function that stands by its name at the top of a file"
         raise error_at(path, f"cannot keep {brief(value)}: {why}")
     if str(module).startswith("jaxdiff."):

@@ -78,7 +78,7 @@ def fit(hint: Any, value: Any, path: str) -> Any:
 
 def _advice(value: Any) -> str:
     """What is likely meant."""
-    if isinstance(value, type):
+    if is_config_class(value):
         return f": write {value.__name__}(), with its fields between the brackets"
     return ": whole numbers are below 2^32 here" if type(value) is int and abs(value) >= 2**32 else ""
 

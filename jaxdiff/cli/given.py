@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdiff.base.checks import check
 from jaxdiff.core.grids import Grid
 from jaxdiff.core.samplers import Sampler
 from jaxdiff.data import images
@@ -96,9 +97,7 @@ def seeds_of(o: Namespace) -> tuple[int, int]:
     return int(seeds[0]), int(seeds[1])
 
 
-def given_images(
-    paths: Sequence[Path], shape: tuple[int, ...], resize: bool, legal: str = "--resize fits it"
-) -> np.ndarray:
+def given_images(paths: Sequence[Path], shape: tuple[int, ...], resize: bool) -> np.ndarray:
     """Image files as floats in [-1, 1], [n, *shape]."""
     height, width, channels = shape
     found = []
@@ -108,7 +107,7 @@ def given_images(
             image = images.fit(image, height, width)
         if image.shape[:2] != (height, width):
             size = f"{image.shape[1]}x{image.shape[0]}"
-            raise ValueError(f"{path} is {size}, the model draws {width}x{height}: {legal}")
+            raise ValueError(f"{path} is {size}, the model draws {width}x{height}: --resize fits it")
         found.append(image)
     return np.asarray(plain(np.stack(found)))
 
@@ -118,12 +117,16 @@ def small_images(paths: Sequence[Path], model: Model, factor: int) -> np.ndarray
     height, width, channels = model.image_shape
     if factor < 2 or height % factor or width % factor:
         raise ValueError(f"--upscale must divide {width}x{height}, got {factor}")
-    small = (height // factor, width // factor, channels)
-    legal = f"--upscale {factor} takes images of that size, which are reduced first, or all of {small[1]}x{small[0]}"
-    if read_image(paths[0], channels).shape == small:
-        return given_images(paths, small, False, legal)
-    full = given_images(paths, model.image_shape, False, legal)
-    return full.reshape(len(full), height // factor, factor, width // factor, factor, channels).mean((2, 4))
+    small, found = (height // factor, width // factor, channels), []
+    for path in paths:
+        image = np.asarray(plain(read_image(path, channels)))
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        if image.shape[:2] == (height, width):
+            image = image.reshape(small[0], factor, small[1], factor, channels).mean((1, 3))
+        sizes = f"images of {width}x{height}, which are reduced first, or of {small[1]}x{small[0]}"
+        check(image.shape == small, f"{path} is {size}: --upscale {factor} takes {sizes}")
+        found.append(image)
+    return np.stack(found)
 
 
 def read_image(path: Path, channels: int) -> np.ndarray:

@@ -71,7 +71,7 @@ def checked_sampler(sampler: Any) -> Sampler:
     message = f"sampler must be one of jaxdiff.core.samplers, such as DDIM(), got {sampler!r}"
     check(isinstance(sampler, Sampler), message)
     check(type(sampler).step is not Sampler.step, f"{type(sampler).__name__} needs step(self, denoise, key, x, t, s)")
-    takes(type(sampler).step, "self", "denoise", "key", "x", "t", "s")
+    takes(sampler.step, "denoise", "key", "x", "t", "s")
     _check_frozen(sampler)
     return sampler
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.base.checks import require, takes
+from jaxdiff.base.checks import check, require, takes
 from jaxdiff.core.denoise import NetworkDenoiser, promoted
 from jaxdiff.core.process import Image, Point, Scalar
 from jaxdiff.core.rng import KeyArray, normal
@@ -56,7 +56,7 @@ class DenoisingLoss:
         if self.weighting is None:
             return loss
         weight = self.weighting(point)
-        require(jnp.shape(weight) == (), "a weighting that gives one number", f"shape {jnp.shape(weight)}")
+        check(jnp.shape(weight) == (), f"a weighting must give one number, got an array of shape {jnp.shape(weight)}")
         return weight * model.prediction(point.alpha, point.sigma)[1] ** 2 * loss
 
 

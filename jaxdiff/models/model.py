@@ -282,10 +282,13 @@ class Model:
         return model if edit.exact else self.system.cut_off(model, threshold), condition
 
     def _check_names(self, guidance: dict[str, Any]) -> None:
-        own = set(inspect.signature(self.system.denoiser).parameters) - {"params", "log_prob"}
+        taken = inspect.signature(self.system.denoiser).parameters
+        if any(each.kind is each.VAR_KEYWORD for each in taken.values()):
+            return  # a system of one's own may take what it likes
+        own = taken.keys() - {"params", "log_prob"}
+        others = inspect.signature(self.batches).parameters.keys() - {"guidance"}
         for name in guidance:
-            legal = own | (set(inspect.signature(self.batches).parameters) - {"guidance"})
-            check(name in own, f"there is no option {name}{did_you_mean(name, legal)}")
+            check(name in own, f"there is no option {name}{did_you_mean(name, (own | others) - {name})}")
 
     def sample(
         self, indices: int | Sequence[int] = 16, *args: Any, progress: bool | None = None, **kwargs: Any

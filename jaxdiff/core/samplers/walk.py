@@ -33,18 +33,18 @@ def walk(
 
     def step(i: Array, carry: Any) -> Any:
         after = sampler.step(denoise, jax.random.fold_in(key, i + 1), carry, points[i], points[i + 1])
-        got, given = _kind(after), _kind(carry)
+        got, given = _shapes(after), _shapes(carry)
         check(got == given, f"{type(sampler).__name__}.step must return what it is given, {given}, it returned {got}")
         return after
 
     return lax.fori_loop(start, steps if stop is None else stop, step, carry)
 
 
-def _kind(tree: Any) -> str:
-    """The type and shape of each array, such as float32[28, 28, 1]."""
-    return (
-        " and ".join(f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" for leaf in jax.tree.leaves(tree)) or "nothing"
-    )
+def _shapes(tree: Any) -> str:
+    """In words; the types may change where JAX knows what to make of it."""
+    shapes = [f"an array of shape {jnp.shape(leaf)}" for leaf in jax.tree.leaves(tree)]
+    kind = "" if len(shapes) == 1 else f"{type(tree).__name__} of "
+    return kind + (" and ".join(shapes) or "nothing")
 
 
 def trajectory(
