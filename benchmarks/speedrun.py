@@ -39,7 +39,7 @@ class Track:
 
 TRACKS = {
     "mnist": Track("mnist_speedrun", 10, "mnist_classifier"),
-    "fashion_mnist": Track("fashion_mnist_text", 10, "fashion_mnist_classifier"),
+    "fashion_mnist": Track("fashion_mnist_speedrun", 10, "fashion_mnist_classifier"),
 }
 """One seed's run, as it was seen."""
 Seen = dict[str, Any]

@@ -14,4 +14,5 @@ config = replace(
     data=Tfds("fashion_mnist"),
     held_out=Tfds("fashion_mnist", "test"),
     augment=Augment(flip=True, pad=2),
+    training=replace(mnist_classifier.training, steps=1500),
 )

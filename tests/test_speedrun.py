@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxdiff.models.config import Config
+from jaxdiff.models import Classification, Labels
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import speedrun
@@ -59,5 +59,7 @@ def test_numbers_are_those_of_so_many_samples(tmp_path):
 def test_configs_of_tracks_are_there(track):
     import importlib
 
-    for name in (track.config, track.judge):
-        assert isinstance(importlib.import_module(f"configs.{name}").config, Config)
+    drawn, judge = (importlib.import_module(f"configs.{name}").config for name in (track.config, track.judge))
+    assert isinstance(drawn.system.condition, Labels)  # it is asked for labels
+    assert isinstance(judge.system, Classification)
+    assert judge.data == drawn.data
