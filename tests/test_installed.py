@@ -157,7 +157,7 @@ def test_a_shell_completes_it(called, tmp_path):
     assert completed("") == {*main.COMMANDS, "--help", "--version"}
     assert completed("ev") == {"evaluate"}
     assert completed("train", "--re") == {"--restart"}
-    assert completed("train", "--config", "fashion_mnist_s") == {"fashion_mnist_score"}
+    assert completed("train", "--config", "fashion_mnist_sc") == {"fashion_mnist_score"}
     assert {"digits", "configs/mine.py"} <= completed("train", "--config", "")
     assert completed("sample", "--workdir", "runs/m") == {"runs/mnist"}
     assert completed("publish", "") == {"runs/mnist", "runs/digits"}

@@ -12,7 +12,7 @@ from jaxdiff.base.code import module
 from jaxdiff.base.text import did_you_mean
 from jaxdiff.base.tree import check, error_at, home, is_config_class, make, require_part
 
-_OWN = re.compile(r"(?P<source>[^()]+):(?P<call>[^:()/\\]+(\(.*\))?)", re.DOTALL)
+OWN = re.compile(r"(?P<source>[^()]+):(?P<call>[^:()/\\]+(\(.*\))?)", re.DOTALL)
 
 
 def choices_of(beside: ModuleType) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def construct(text: str, choices: Mapping[str, Any], path: str) -> Any:
 
     A function is itself; a class is called, with the fields that are given. `file.py:Name` is of the user's own file.
     """
-    own = _OWN.fullmatch(text)
+    own = OWN.fullmatch(text)
     if own is not None:
         text, beside = own["call"], module(own["source"])
         choices = {**choices, **choices_of(beside)}

@@ -62,14 +62,14 @@ class _Clock:
         if self._over.wait(PATIENCE) or not is_first():
             return
         if not sys.stderr.isatty():
-            say(f"compiling{self._what}")
+            say(f"compiling{self._what}, once")
             self._over.wait()
             say(f"compiled in {self._seconds():.0f} s")
             return
         with tqdm.external_write_mode(sys.stderr, nolock=True):  # without a bar, if there is one
             line = ""
             while not line or not self._over.wait(1.0):
-                line = f"compiling{self._what}: {self._seconds():.0f} s"
+                line = f"compiling{self._what}, once: {self._seconds():.0f} s"
                 print(f"\r{line}", end="", file=sys.stderr, flush=True)
             done = f"compiled in {self._seconds():.0f} s"
             print(f"\r{done:{len(line)}}", file=sys.stderr, flush=True)

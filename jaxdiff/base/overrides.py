@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from flax import linen as nn
 
 from jaxdiff.base.annotations import accepts, fields_of, hints_of, is_object, items_of, options_of
-from jaxdiff.base.calls import choices_of, construct
+from jaxdiff.base.calls import OWN, choices_of, construct
 from jaxdiff.base.tree import below, check, fit, home, is_config_class, make, parts_of, require_part
 
 
@@ -58,7 +58,7 @@ def _parsed(text: str, hint: Any, value: Any, path: str, usual: Any) -> Any:
     plain = accepts(hint, literal) and not (is_object(value) and hint in (Any, object))
     if plain and not (choices and isinstance(literal, str)):
         return text if accepts(hint, text) and not accepts(hint, literal) else fit(hint, literal, path)
-    if not choices:
+    if not choices and not OWN.fullmatch(text):
         return text if accepts(hint, text) else fit(hint, literal, path)
     own = [below(path, name) for name in parts_of(value)]
     try:
