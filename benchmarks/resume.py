@@ -111,7 +111,7 @@ def cost_of_saving(scratch: Path, repeats: int = 5) -> tuple[float, float, float
         start = time.perf_counter()
         for number in range(20):
             batch = jax.tree.map(lambda leaf: leaf[None], batches[number])
-            state = step(state, experiment.codec, trainer.put(batch))
+            state = step(state, experiment._constants, trainer.put(batch))
         jax.block_until_ready(state.params)
         steps.append((time.perf_counter() - start) * 500 / 20)
         start = time.perf_counter()
