@@ -1,6 +1,6 @@
 """mnist_classifier on Fashion-MNIST: tells how often a model draws what was asked for (`evaluate.py --features`).
 
-83.0% of the clean test images after 1,500 of its steps, 5 minutes on 2 CPU cores; not trained to its end here.
+83.0% of the clean test images after 1,500 steps, 7 minutes on 2 busy CPU cores; not trained to its end here.
 """
 
 from dataclasses import replace

@@ -15,6 +15,7 @@ from typing import Any
 
 from jaxdiff.base.annotations import fields_of, is_object
 from jaxdiff.base.tree import (
+    advice,
     below,
     brief,
     did_you_mean,
@@ -51,7 +52,7 @@ def _origin(value: Any, path: str) -> dict[str, str | None]:
     named = type(value) if is_object(value) else value
     module, own = getattr(named, "__module__", None), getattr(named, "__qualname__", "")
     if is_config_class(value):
-        raise error_at(path, f"{own} is a class: write {own}(), with its fields between the brackets")
+        raise error_at(path, f"{own} is a class{advice(value)}")
     if isinstance(value, type) or getattr(sys.modules.get(str(module)), own, None) is not named:
         why = "it is neither plain data nor a class or function that stands by its name at the top of a file"
         raise error_at(path, f"cannot keep {brief(value)}: {why}")

@@ -73,10 +73,10 @@ def fit(hint: Any, value: Any, path: str) -> Any:
     try:
         return fitted(hint, value)
     except TypeError:
-        raise ValueError(f"{path} must be {describe(hint)}, got {brief(value)}{_advice(value)}") from None
+        raise ValueError(f"{path} must be {describe(hint)}, got {brief(value)}{advice(value)}") from None
 
 
-def _advice(value: Any) -> str:
+def advice(value: Any) -> str:
     """What is likely meant."""
     if is_config_class(value):
         return f": write {value.__name__}(), with its fields between the brackets"

@@ -118,12 +118,12 @@ def small_images(paths: Sequence[Path], model: Model, factor: int) -> np.ndarray
     if factor < 2 or height % factor or width % factor:
         raise ValueError(f"--upscale must divide {width}x{height}, got {factor}")
     small, found = (height // factor, width // factor, channels), []
+    sizes = f"images of {width}x{height}, which are reduced first, or of {small[1]}x{small[0]}"
     for path in paths:
         image = np.asarray(plain(read_image(path, channels)))
         size = f"{image.shape[1]}x{image.shape[0]}"
         if image.shape[:2] == (height, width):
             image = image.reshape(small[0], factor, small[1], factor, channels).mean((1, 3))
-        sizes = f"images of {width}x{height}, which are reduced first, or of {small[1]}x{small[0]}"
         check(image.shape == small, f"{path} is {size}: --upscale {factor} takes {sizes}")
         found.append(image)
     return np.stack(found)

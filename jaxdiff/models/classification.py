@@ -13,6 +13,7 @@ from flax import struct
 from jaxtyping import Array
 
 from jaxdiff.base import pictures
+from jaxdiff.base.checks import takes
 from jaxdiff.base.fields import may_change
 from jaxdiff.core import grids
 from jaxdiff.core.c_noise import CNoise, index
@@ -49,6 +50,7 @@ class Classification:
         return {"label": labels_of(examples, self.network.classes)}
 
     def start(self, key: Array, shape: tuple[int, ...]) -> Any:
+        takes(type(self.network).__call__, "self", "x", "c_noise")
         return started(self.network, key, jnp.zeros(shape), jnp.zeros(()))
 
     def logits(self, params: Any, x_t: Array, t: Array, dropout: Array | None = None) -> Array:

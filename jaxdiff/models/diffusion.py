@@ -70,9 +70,13 @@ class Diffusion:
             require(learns, "a condition that is dropped now and then, such as Labels(drop=0.1)", self.condition)
 
     def check(self) -> None:
+        takes(self.prediction, "alpha", "sigma")
+        takes(self.input_scale, "alpha", "sigma")
+        takes(self.c_noise, "process", "t")
+        takes(self.grid, "process", "steps")
         if self.objective is not None:
             self.objective.check(self.network_denoiser({}))
-        check_parts(self.denoiser({}), self.process, self.sampler, self.times_of())
+        check_parts(self.denoiser({}), self.process, self.sampler, grids.checked(self.times_of()))
 
     @property
     def scales(self) -> tuple[float, float]:
@@ -233,7 +237,7 @@ class Diffusion:
 
     def times_of(self, steps: int | None = None) -> Array:
         steps = whole("steps", self.steps if steps is None else steps, 1, LONGEST + 1)
-        return grids.checked(self.grid(self.process, steps))
+        return self.grid(self.process, steps)
 
     def picture(self, params: Any, codec: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
         conditions, texts = None, None
