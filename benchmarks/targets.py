@@ -30,6 +30,8 @@ TITLES = ("batch", "needs", "FLOP", "bytes", "bound by", "images/s", "drawing", 
 
 def measured(name: str, where: str, *changes: str) -> dict[str, Any]:
     """Of this process's one config."""
+    import jax
+
     from jaxdiff.base import code
     from jaxdiff.base.overrides import overrides
     from jaxdiff.base.words import amount
@@ -39,13 +41,15 @@ def measured(name: str, where: str, *changes: str) -> dict[str, Any]:
     from jaxdiff.models.target import Bound, bytes_moved, dtype_of, room, target
     from jaxdiff.nets.machine import compiled_for
 
+    jax.config.update("jax_platforms", "cpu")  # without a GPU, CUDA's plugin ends before it could compile for one
     machine = target(where)
     config = overrides(code.load(name), [*STAND_INS.get(name, []), *changes])
     experiment = Experiment(config, ROOT / "runs" / f"{name}-not-there")
     flops, experiment.elsewhere = step_flops(experiment), machine
     with compiled_for(machine.kind):
         compiled, seconds = timed(experiment.compiled)
-        bound = Bound(machine, config.batch_size, flops, bytes_moved(compiled), dtype_of(config.system))
+        moved = bytes_moved(compiled) / experiment.steps_per_call * len(machine.devices)
+        bound = Bound(machine, config.batch_size, flops, moved, dtype_of(config.system))
         row = {
             "batch": config.batch_size,
             "needs": amount(getattr(room(compiled, 1, machine), "needs", 0), "B"),
@@ -90,8 +94,9 @@ def row(name: str, where: str) -> dict[str, Any]:
         child = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
     except subprocess.TimeoutExpired:
         return {"batch": f"not within {LIMIT} s"}
-    lines = child.stdout.splitlines()
-    return json.loads(lines[-1]) if child.returncode == 0 else {"batch": (child.stderr.splitlines() or [""])[-1][:200]}
+    if child.returncode:
+        return {"batch": next((line[:200] for line in reversed(child.stderr.splitlines()) if "Error" in line), "ended")}
+    return json.loads(child.stdout.splitlines()[-1])
 
 
 def main() -> None:

@@ -286,7 +286,7 @@ def command(runs, tmp_path, monkeypatch, called):
             (tmp_path / "runs" / name / path.name).symlink_to(path)
     (tmp_path / "mine.py").write_text(OWN)
     monkeypatch.setenv("JAXDIFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
+    monkeypatch.setattr(environment, "prepare", lambda *_: None)
     return partial(called, evaluate.main)
 
 

@@ -60,7 +60,7 @@ def run(tmp_path_factory):
 def one_line(monkeypatch, called, tmp_path):
     """Runs a command up to where it would begin to compute, and asserts that it is refused in one line or legal."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(environment, "prepare", lambda *arguments: None)
+    monkeypatch.setattr(environment, "prepare", lambda *_: None)
     monkeypatch.setattr(Experiment, "train", lambda experiment, restart: experiment.check())
     for name in ("drawn", "outpainted", "exported"):
         monkeypatch.setattr(sampling_command, name, lambda *arguments: 0)

@@ -58,7 +58,7 @@ def published(runs, tmp_path_factory):
     """Its folder, after it was evaluated as it is, and with another average."""
     here = tmp_path_factory.mktemp("published")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "prepare", lambda distributed=False: None)
+        patch.setattr(environment, "prepare", lambda *_: None)
         patch.chdir(here)
         Path("corners.py").write_text(FEATURES)
         asked = ("--workdir", runs / "123", "--features", "corners.py:corner", "--num", 16)
@@ -122,7 +122,7 @@ def test_what_is_in_it(published, runs):
 
 
 def test_what_is_there_is_not_written_over(published, runs, called, monkeypatch, tmp_path):
-    monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
+    monkeypatch.setattr(environment, "prepare", lambda *_: None)
     publish = partial(called, main, "publish")
     for given, said in (
         ((runs / "123", published), f"{published} is there already: name another, or remove it first"),
@@ -264,7 +264,7 @@ def test_only_what_is_read_is_downloaded(published, tmp_path):
 
 
 def test_without_its_library_one_line_says_so(called, monkeypatch):
-    monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
+    monkeypatch.setattr(environment, "prepare", lambda *_: None)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     code, out, err = called(sample.main, "--workdir", "hub:me/digits")
     said = "sample.py: hub:me/digits needs the library huggingface_hub: pip install huggingface_hub\n"

@@ -78,7 +78,7 @@ def test_the_page_to_learn_from(tmp_path, monkeypatch, optimised):
 def test_the_page_on_photos(tmp_path, monkeypatch, called):
     """Its configs, made small, on two photographs; and the commands of the page on editing, on one of them."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
+    monkeypatch.setattr(environment, "prepare", lambda *_: None)
     for folder in ("my_images", "held_out"):
         (tmp_path / folder).mkdir()
         for name, gray in (("a.png", 60), ("b.jpg", 200)):
@@ -139,7 +139,7 @@ def test_the_library_page(tmp_path, monkeypatch):
 def test_the_page_on_extending(tmp_path, monkeypatch, called):
     """It is two files, from which models are trained, sampled and evaluated; each class has less than 20 lines."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
+    monkeypatch.setattr(environment, "prepare", lambda *_: None)
     sources = programs("docs/extending.md")
     last = next(i for i, source in enumerate(sources) if "config = Config(" in source) + 1
     for name, some in (("mine.py", sources[:last]), ("parts.py", sources[last:])):

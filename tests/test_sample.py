@@ -59,7 +59,7 @@ def command(runs, tmp_path, monkeypatch, called):
         (tmp_path / "runs").mkdir(exist_ok=True)
         (tmp_path / "runs" / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
+    monkeypatch.setattr(environment, "prepare", lambda *_: None)
 
     return partial(called, sample.main)
 

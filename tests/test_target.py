@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ from toy import config
 import sample
 import train
 from jaxdiff.base import environment
+from jaxdiff.cli import evaluate_options, main, train_options
 from jaxdiff.cli.dry_run import dry_run as drawn_dry
 from jaxdiff.cli.options import parsed
 from jaxdiff.cli.plan import planned
@@ -231,8 +233,40 @@ def test_attention_is_what_runs_there():
     q = jnp.ones((1, 64, 4, 16), jnp.bfloat16)
     for name, kind in KINDS.items():
         with compiled_for(kind):
-            assert layers._fused(q, q, None) == (name in ("h100", "a100")), name
-    assert not layers._fused(q, q, None)
+            assert layers._fused(q, q) == (name in ("h100", "a100")), name
+    assert not layers._fused(q, q)
+
+
+@pytest.mark.parametrize("width", [4, 8, 12, 128, 136])
+@pytest.mark.parametrize("masked", [False, True])
+def test_no_attention_is_left_to_cudnn_that_it_refuses_in_training(width, masked, monkeypatch):
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 90800)
+    left = []
+    for queries, keys in product(range(1, 8), range(1, 8)):  # a UNet of 28x28 pixels has 7x7 tokens
+        q, k = (jnp.ones((3, n, 2 * width), jnp.bfloat16) for n in (queries, keys))
+        mask = jnp.ones((3, keys), bool) if masked else None
+        gradient = jax.grad(lambda q, k, mask: (layers.attend(q, k, k, 2, mask) ** 2).sum())
+        with compiled_for(KINDS["h100"]):
+            traced = jax.make_jaxpr(jax.vmap(gradient))(q, k, mask)
+        left.append("_fwd" in str(traced))
+    assert sum(left) == (9 if width in (8, 128) and not masked else 0), "three even numbers of queries, and of keys"
+
+
+@pytest.mark.parametrize("axes", [axes for axes in product((0, None), repeat=3) if axes != (None,) * 3])
+def test_attention_for_a_gpu_may_be_mapped_over_some_of_its_inputs(axes, monkeypatch):
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 90800)
+    keys = jax.random.split(jax.random.key(0), 3)
+    inputs = [
+        jax.random.normal(key, (4, 32) if axis is None else (3, 4, 32), jnp.bfloat16)
+        for key, axis in zip(keys, axes, strict=True)
+    ]
+    gradients = jax.vmap(jax.grad(lambda q, k, v: (layers.attend(q, k, v, 2) ** 2).sum(), (0, 1, 2)), axes)
+    plain = gradients(*inputs)
+    with compiled_for(KINDS["h100"]):
+        assert "_fwd" in str(jax.make_jaxpr(gradients)(*inputs))
+        found = gradients(*inputs)  # on this CPU, which has the plain one
+    for one, other in zip(found, plain, strict=True):
+        assert bool((one == other).all())
 
 
 @pytest.mark.parametrize("net", [UNet(8, (1, 1), 1), DiT(32, 1, 2), MLP((8,))], ids=lambda net: type(net).__name__)
@@ -266,12 +300,18 @@ def test_auto_is_half_precision_where_it_is_fast_and_parameters_stay_whole(net, 
 )
 @pytest.mark.parametrize("script", [train, sample], ids=["train", "sample"])
 def test_a_wrong_target_gets_a_line(script, options, says, monkeypatch, called, tmp_path):
-    monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
+    monkeypatch.setattr(environment, "prepare", lambda *_: None)
     own = ["--config", ROOT / "configs/digits.py"] if script is train else ["--from_diffusers", tmp_path]
     code, _, error = called(script.main, *own, *options)
     assert code == 2
     assert says in error
     assert error.count("\n") == 1
+
+
+def test_what_is_compiled_for_elsewhere_leaves_the_machines_own_accelerator_alone():
+    for said, platform in ((["--dry_run", "--target", "h100"], "cpu"), (["--dry_run"], None), ([], None)):
+        assert main._platform(train_options.parsed(["--config", "digits", *said])) == platform
+    assert main._platform(evaluate_options.parsed([])) is None
 
 
 def test_a_compiler_that_is_not_installed_is_named(monkeypatch):

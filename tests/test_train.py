@@ -82,7 +82,7 @@ def run(finished, tmp_path):
 def command(monkeypatch, called):
     """train.py's exit code and what it wrote to stderr, but in this process."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(environment, "prepare", lambda distributed=False: None)
+    monkeypatch.setattr(environment, "prepare", lambda *_: None)
 
     def of(*arguments):
         code, _, err = called(train.main, *arguments)

@@ -13,12 +13,14 @@ from jaxdiff.base.console import warn
 from jaxdiff.base.text import shown
 
 
-def prepare(distributed: bool = False) -> None:
+def prepare(distributed: bool = False, platform: str | None = None) -> None:
     """A process that trains or samples: on a CPU it keeps its memory, and compiled programs are kept on the disk.
 
-    What compiles for long says so, and so does an accelerator that is not used.
+    It uses that platform, or what JAX prefers. What compiles for long says so, and so does an unused accelerator.
     """
-    if os.environ.get("JAX_PLATFORMS") == "cpu" or accelerators.present() is None:
+    if platform is not None:
+        jax.config.update("jax_platforms", platform)
+    if jax.config.jax_platforms == "cpu" or accelerators.present() is None:  # type: ignore[attr-defined]
         keep_memory()
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         _keep_programs()

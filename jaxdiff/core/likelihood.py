@@ -22,6 +22,7 @@ from jaxdiff.base.checks import require, whole
 from jaxdiff.core.denoise import Denoiser
 from jaxdiff.core.process import Image, Process, Scalar
 from jaxdiff.core.rng import KeyArray, normal
+from jaxdiff.nets import machine
 
 AT_ONCE = 64  # backward passes
 
@@ -126,7 +127,8 @@ class FlowODE:
 
 def with_divergence(field: Denoiser, y: Image, probes: Array | None) -> tuple[Image, Scalar]:
     """A vector field at y, and its divergence: by backward passes, which all networks have that can be trained."""
-    value, pull = jax.vjp(field, y)
+    with machine.differentiable():
+        value, pull = jax.vjp(field, y)
     along = jnp.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape) if probes is None else probes
     each = jax.lax.map(lambda e: jnp.sum(e * pull(e)[0]), along, batch_size=min(len(along), AT_ONCE))
     return value, jnp.sum(each) if probes is None else jnp.mean(each)

@@ -20,8 +20,13 @@ from jaxdiff.base.words import amount
 from jaxdiff.nets.layers import concrete
 from jaxdiff.nets.machine import Kind
 
-# it would ask the network where it is, and complain of the answer
-LIBTPU = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-1"}
+# it would ask the network where it is, and complain of the answer; the last lets another process hold a TPU meanwhile
+LIBTPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
 
 
 @dataclass(frozen=True)

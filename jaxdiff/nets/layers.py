@@ -200,8 +200,8 @@ def attend(q: Array, k: Array, v: Array, heads: int, mask: Array | None = None) 
     if mask is not None:
         mask = jnp.broadcast_to(mask.astype(bool), (*lead, k.shape[1])).reshape(-1, 1, 1, k.shape[1])
     plain, fused = (partial(jax.nn.dot_product_attention, implementation=i) for i in ("xla", "cudnn"))
-    if _fused(q, k, mask):
-        y = lax.platform_dependent(q, k, v, None, mask, cuda=fused, default=plain)
+    if mask is None and _fused(q, k):  # with one, cuDNN asks for as many numbers as there are weights
+        y = lax.platform_dependent(*_mapped_alike(q, k, v), cuda=fused, default=plain)
     else:
         y = plain(q, k, v, None, mask)
     if mask is not None:  # nothing to see is zero, not the mean of what is masked
@@ -209,11 +209,16 @@ def attend(q: Array, k: Array, v: Array, heads: int, mask: Array | None = None) 
     return y.reshape(*lead, length, channels)
 
 
-def _fused(q: Array, k: Array, mask: Array | None) -> bool:
+def _mapped_alike(*arrays: Array) -> list[Array]:
+    """The same, but mapped by `vmap` all or none, as cuDNN asks for. XLA drops a choice between equals."""
+    either = sum(array.ravel()[0] for array in arrays) > 0
+    return [lax.select(either, array, array) for array in arrays]
+
+
+def _fused(q: Array, k: Array) -> bool:
     """Whether cuDNN's attention, which keeps no weights (and has no jvp), can do it, on a machine that has it."""
-    even = q.shape[1] % 2 == k.shape[1] % 2 == 0
-    fits = q.dtype.itemsize == 2 and q.shape[-1] in range(8, 129, 8) and (mask is None or even)
-    return fits and machine.kind().cudnn
+    even = q.shape[1] % 2 == k.shape[1] % 2 == 0  # as JAX asks for in training
+    return even and q.dtype.itemsize == 2 and q.shape[-1] in range(8, 129, 8) and machine.kind().cudnn
 
 
 # --- half and double size; taps are those of the filter, such as (1, 1) or (1, 3, 3, 1) ------------------------------

@@ -36,7 +36,7 @@ def _here() -> Kind:
 
 
 def differentiable() -> AbstractContextManager[None]:
-    """What is traced within has a jvp, as cuDNN's attention has none."""
+    """What is traced within has a jvp, and gradients in several directions at once: cuDNN's attention has neither."""
     return compiled_for(kind()._replace(cudnn=False))
 
 
