@@ -1,5 +1,6 @@
 """Programs compiled for machines that are not here: what is said of them, against what is known by hand."""
 
+import importlib.metadata
 import re
 from dataclasses import dataclass, replace
 from itertools import product
@@ -322,6 +323,19 @@ def test_a_compiler_that_is_not_installed_is_named(monkeypatch):
     says = rf'compiling for a TPU v5e takes jax\[tpu\]: pip install "jax\[tpu\]=={jax.__version__}" \(JAX TPU support'
     with pytest.raises(ValueError, match=says):
         replace(target.target("v5e")).devices  # noqa: B018
+
+
+def test_a_libtpu_that_is_not_this_jaxs_own_is_named(monkeypatch):
+    asked = ["jaxlib==0.7.2", 'libtpu==0.0.23.*; extra == "tpu"', 'jax-cuda12-plugin==0.7.2; extra == "cuda12"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: asked)
+    monkeypatch.setattr(topologies, "get_topology_desc", lambda *_, **__: target.TARGETS["v5e"])
+    for version in ("0.0.21.1", "0.0.24"):  # the first is what Colab's image holds
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: version)
+        with pytest.raises(ValueError, match=rf"jax\[tpu\].*libtpu ==0\.0\.23\.\*, and this is {version}"):
+            replace(target.target("v5e")).devices  # noqa: B018
+    for version in ("0.0.23", "0.0.23.1"):
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: version)
+        target._check_libtpu()
 
 
 def test_cards_are_described_as_xla_reads_them():

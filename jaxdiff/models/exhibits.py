@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.base import files, pictures
+from jaxdiff.base import compiling, files, pictures
 from jaxdiff.base.console import say, warn
 from jaxdiff.base.text import first_line
 from jaxdiff.core.sampling import Progress
@@ -41,6 +41,7 @@ def draw(model: Model, folder: Path) -> None:
         warn(f"{folder} could not be drawn: {first_line(error)}")
 
 
+@compiling.named("what shows how images form")
 def forming(model: Model, folder: Path) -> None:
     """A picture of each of some steps."""
     times = model.times()
@@ -66,6 +67,7 @@ def frame(model: Model, times: Any, at: Progress, count: int = COUNT) -> tuple[n
     return at.images[:count] / size, at.expected[:count]
 
 
+@compiling.named("what shows what guidance does")
 def guided(model: Model, folder: Path) -> None:
     """The same noise in each column, a scale in each row."""
     scales = _scales(model.system)

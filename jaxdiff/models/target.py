@@ -4,6 +4,7 @@ Nothing runs, so what is known is what the compilers say: the memory that is nee
 which bound its speed (the roofline).
 """
 
+import importlib.metadata
 import math
 import os
 import re
@@ -13,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+from packaging.requirements import Requirement
 
 from jaxdiff.base import devices
 from jaxdiff.base.text import first_line
@@ -56,6 +58,8 @@ class Target:
     def _topology(self) -> Any:
         from jax.experimental import topologies
 
+        if self.card is None:
+            _check_libtpu()
         if self.card is not None:
             return topologies.get_topology_desc("", "cuda", topology="1x1x1", target_config=self._described())
         bounds = (*map(int, self.topology.partition(":")[2].split("x")), 1)
@@ -82,6 +86,17 @@ class Target:
             }}
             platform_name: "CUDA"  dnn_version_info {{ major: 9 minor: 8 patch: 0 }}  device_description_str: "{name}"
         """
+
+
+def _check_libtpu() -> None:
+    """What another libtpu than JAX's own has compiled, JAX may read wrongly, and take all memory for it."""
+    try:
+        there = importlib.metadata.version("libtpu")
+    except importlib.metadata.PackageNotFoundError:
+        return  # JAX says so itself
+    for asked in map(Requirement, importlib.metadata.requires("jax") or ()):
+        if asked.name == "libtpu" and there not in asked.specifier:
+            raise ValueError(f"JAX {jax.__version__} reads programs of libtpu {asked.specifier}, and this is {there}")
 
 
 TPU_V5E = (16e9, 819e9, 197e12, 197e12)
