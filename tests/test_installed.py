@@ -142,6 +142,17 @@ echo "${COMPREPLY[@]}"
 """
 
 
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not here")
+def test_zsh_takes_it_as_it_comes(called, tmp_path):
+    _, script, _ = called(main.main, "--completion")
+    command = ["zsh", "-f", "-c", 'eval "$1"; print $_comps[jaxdiff]', "zsh", script]
+    child = subprocess.run(
+        command, env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]}, capture_output=True, text=True
+    )
+    assert "_jaxdiff" in child.stdout
+    assert child.stderr == ""
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
 def test_a_shell_completes_it(called, tmp_path):
     code, script, _ = called(main.main, "--completion")

@@ -4,7 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from jaxdiff.base import shipped
 
-_SCRIPT = """[ -z "$ZSH_VERSION" ] || {{ autoload -Uz bashcompinit && bashcompinit; }}
+_SCRIPT = """if [ -n "$ZSH_VERSION" ]; then  # as it comes, it completes nothing
+    autoload -Uz compinit bashcompinit
+    type compdef > /dev/null || compinit -u
+    bashcompinit
+fi
 _jaxdiff() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} words
     case $before in
