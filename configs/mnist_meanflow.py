@@ -1,7 +1,7 @@
 """MNIST in one step, from nothing: a mean flow with guidance built in (MeanFlow, Geng et al. 2025).
 
-Of its 3,500 steps 800 were run here, 15 minutes on 2 slow CPU cores; digits are blurred, and can be named
-(docs/mnist_meanflow.png).
+Of its 3,500 steps 800 were run here, 15 minutes on 2 slow CPU cores.
+Digits are blurred, and can be named (docs/mnist_meanflow.png).
 """
 
 from dataclasses import replace

@@ -308,8 +308,13 @@ class Reference:
             said = ast.get_docstring(ast.parse(path.read_text()))
             if not said:
                 self.missing.append(f"configs/{path.name} has no docstring")
-            about = escaped(said or "").replace("RESULTS.md", "[RESULTS.md](../../RESULTS.md)")
+            shown = f"docs/{path.stem}.png"
+            about = escaped((said or "").replace(f" ({shown})", "")).replace(
+                "RESULTS.md", "[RESULTS.md](../../RESULTS.md)"
+            )
             parts += [f"## {path.stem}", about, f"[configs/{path.name}](../../configs/{path.name})"]
+            if (self.root / shown).exists():
+                parts.append(f"![what {path.stem} came to](../{path.stem}.png)")
         return "\n\n".join(parts) + "\n"
 
     def commands(self) -> str:
