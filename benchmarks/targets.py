@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))  # jaxdiff may be a clone that nobody installed
 
 SIZES = {"stl10": 96, "stl10_classifier": 96, "folder64": 64, "folder128": 128, "folder128_labels": 128}
 STAND_INS = {  # data of the same shapes, where the config's own are larger to fetch, or are the user's
-    name: [f'data=Tfds("cifar10", size={size})', *(["held_out=None"] if size == 96 else [])]
+    name: [f'data=Tfds(name="cifar10", size={size})', *(["held_out=None"] if size == 96 else [])]
     for name, size in SIZES.items()
 }
 LIMIT = 900  # seconds for a config

@@ -1,5 +1,6 @@
 """Programs compiled for machines that are not here: what is said of them, against what is known by hand."""
 
+import importlib
 import importlib.metadata
 import re
 from dataclasses import dataclass, replace
@@ -14,7 +15,8 @@ from toy import config
 
 import sample
 import train
-from jaxdiff.base import environment
+from jaxdiff.base import code, environment
+from jaxdiff.base.overrides import overrides
 from jaxdiff.cli import evaluate_options, main, train_options
 from jaxdiff.cli.dry_run import dry_run as drawn_dry
 from jaxdiff.cli.options import parsed
@@ -336,6 +338,14 @@ def test_a_libtpu_that_is_not_this_jaxs_own_is_named(monkeypatch):
     for version in ("0.0.23", "0.0.23.1"):
         monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: version)
         target._check_libtpu()
+
+
+def test_the_benchmarks_stand_ins_are_legal(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    stand_ins = importlib.import_module("targets").STAND_INS
+    assert stand_ins
+    for name, changes in stand_ins.items():
+        assert overrides(code.load(name), changes).data.size in (64, 96, 128)
 
 
 def test_cards_are_described_as_xla_reads_them():

@@ -209,10 +209,14 @@ def attend(q: Array, k: Array, v: Array, heads: int, mask: Array | None = None) 
     return y.reshape(*lead, length, channels)
 
 
-def _mapped_alike(*arrays: Array) -> list[Array]:
+@jax.custom_vjp
+def _mapped_alike(*arrays: Array) -> tuple[Array, ...]:
     """The same, but mapped by `vmap` all or none, as cuDNN asks for. XLA drops a choice between equals."""
     either = sum(array.ravel()[0] for array in arrays) > 0
-    return [lax.select(either, array, array) for array in arrays]
+    return tuple(lax.select(either, array, array) for array in arrays)
+
+
+_mapped_alike.defvjp(lambda *arrays: (_mapped_alike(*arrays), None), lambda _, gradients: gradients)
 
 
 def _fused(q: Array, k: Array) -> bool:
