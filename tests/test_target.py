@@ -105,6 +105,8 @@ def test_an_instruction_reads_its_operands_and_writes_its_result(line, moved):
     [
         ("while(%p), condition=%c, body=%small", 128),
         ('while(%p), condition=%c, body=%small, backend_config={"known_trip_count":{"n":"10"}}', 1280),
+        ("while(%p), condition=%counts, body=%small", 1280),  # as a TPU's compiler says it
+        ("while(%p), condition=%looks, body=%small", 128),
         ("call(%p), to_apply=%small", 128),
         ("conditional(%i, %p, %p), branch_computations={%small, %large}", 256),
         ("conditional(%i, %p, %p), true_computation=%large, false_computation=%small", 256),
@@ -124,6 +126,20 @@ def test_what_an_instruction_runs(operation, moved):
   %q = f32[16]{{0}} parameter(0)
   %x = f32[16]{{0}} negate(%q)
   ROOT %y = f32[16]{{0}} negate(%x)
+}}
+
+%counts (arg_tuple.3: (s32[], f32[16])) -> pred[] {{
+  %constant.3 = s32[]{{:T(128)}} constant(10)
+  %arg_tuple.3 = (s32[]{{:T(128)}}, f32[16]{{0}}) parameter(0)
+  %get-tuple-element.15 = s32[]{{:T(128)}} get-tuple-element(%arg_tuple.3), index=0
+  ROOT %lt.0 = pred[]{{:T(512)}} compare(%get-tuple-element.15, %constant.3), direction=LT, metadata={{op_name="a"}}
+}}
+
+%looks (arg_tuple.4: (s32[], s32[])) -> pred[] {{
+  %arg_tuple.4 = (s32[], s32[]) parameter(0)
+  %get-tuple-element.16 = s32[] get-tuple-element(%arg_tuple.4), index=0
+  %get-tuple-element.17 = s32[] get-tuple-element(%arg_tuple.4), index=1
+  ROOT %lt.1 = pred[] compare(%get-tuple-element.16, %get-tuple-element.17), direction=LT
 }}
 
 %cutting (a: f32[16], b: s32[]) -> f32[16] {{

@@ -210,6 +210,10 @@ def bytes_moved(compiled: Any) -> float:
 
 _ARRAY = re.compile(r"\b(pred|bf16|f8\w+|[suf]\d+)\[([\d,]*)\](\{[^}]*\})?")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*?)\)(?:, |$)(.*)")
+# the whole condition of a loop whose counter, from 0, is less than a constant
+_END = re.compile(
+    r"%([\w.-]+) = s32\[\]\S* constant\((\d+)\)(?:.*\n)*?\s+ROOT .* compare\(%[\w.-]+, %\1\), direction=LT"
+)
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id"}
 _PARTS = {"slice", "dynamic-slice", "gather"}  # which read no more than they give
 _AHEAD = {"copy-start", "slice-start"}  # (from, to, ...): whose other half is -done
@@ -228,7 +232,7 @@ def _moved(part: str, bodies: dict[str, str]) -> float:
         read = [arrays.get(each, 0) for each in re.findall(r"%([\w.-]+)", operands)]
         inner = [_moved(bodies[each], bodies) for each in _inner(operation, rest)]
         if inner:
-            moved += max(inner) * _turns(rest)
+            moved += max(inner) * _turns(rest, bodies)
         elif operation in _AHEAD:
             moved += _sent(_ARRAY.findall(result))
         elif operation in _PARTS:
@@ -251,9 +255,11 @@ def _named(kind: str, rest: str) -> str:
     return "" if found is None else found[1]
 
 
-def _turns(rest: str) -> int:
+def _turns(rest: str, bodies: dict[str, str]) -> int:
+    """Of a loop: as said, or, as a TPU's compiler does not say it, the constant that its counter is held against."""
     known = re.search(r"known_trip_count\W+n\W+(\d+)", rest)
-    return 1 if known is None else int(known[1])
+    ends = _END.findall(bodies.get(_named("condition", rest), ""))
+    return int(known[1]) if known else int(ends[0][1]) if len(ends) == 1 else 1
 
 
 def _cut(fused: str) -> dict[int, int]:
