@@ -34,12 +34,13 @@ class Track:
     minutes: float
     judge: str
     labels: str = "0-9"  # what sample.py is asked for, all alike often
-    where: str = "2 CPU cores"
 
 
 TRACKS = {
     "mnist": Track("mnist_speedrun", 10, "mnist_classifier"),
     "fashion_mnist": Track("fashion_mnist_speedrun", 10, "fashion_mnist_classifier"),
+    "cifar10": Track("cifar10_speedrun", 100, "cifar10_classifier"),
+    "cifar10_h100": Track("cifar10_speedrun_h100", 10, "cifar10_classifier"),
 }
 """One seed's run, as it was seen."""
 Seen = dict[str, Any]
