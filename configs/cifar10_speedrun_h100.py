@@ -7,13 +7,14 @@ has this network.
 from dataclasses import replace
 
 from configs.cifar10_speedrun import config as cifar10_speedrun
+from configs.cifar10_speedrun import system
 from jaxdiff.nets import GaussianFourier
 from jaxdiff.nets.unet import DDPM_CIFAR10
 
 network = DDPM_CIFAR10.clone(classes=10, dropout=0.0, noise_embedding=GaussianFourier(1.0))
 config = replace(
     cifar10_speedrun,
-    system=replace(cifar10_speedrun.system, network=network),
+    system=replace(system, network=network),
     batch_size=512,
     training=replace(cifar10_speedrun.training, minutes=10),
 )
