@@ -41,7 +41,7 @@ def measured(name: str, where: str, *changes: str) -> dict[str, Any]:
     from jaxdiff.models.target import Bound, bytes_moved, dtype_of, room, target
     from jaxdiff.nets.machine import compiled_for
 
-    jax.config.update("jax_platforms", "cpu")  # without a GPU, CUDA's plugin ends before it could compile for one
+    jax.config.update("jax_platforms", "cpu")  # as environment.prepare
     machine = target(where)
     config = overrides(code.load(name), [*STAND_INS.get(name, []), *changes])
     experiment = Experiment(config, ROOT / "runs" / f"{name}-not-there")
@@ -78,7 +78,8 @@ def drawing(experiment: Any, machine: Any) -> dict[str, Any]:
     with jax.default_matmul_precision("highest"):  # as written: one turn of its loop is counted, here and below
         cost: Any = model.lowered(64, devices=jax.devices()[:1]).cost_analysis()
     steps = len(model.times()) - 1
-    bound = Bound(machine, 64, steps * cost["flops"], steps * bytes_moved(compiled), dtype_of(system))
+    moved = steps * bytes_moved(compiled) * len(machine.devices)
+    bound = Bound(machine, 64, steps * cost["flops"], moved, dtype_of(system))
     return {"drawing": f"{bound.rate:,.3g} images/s in {steps} steps, compiled in {seconds:.0f} s"}
 
 
@@ -95,7 +96,8 @@ def row(name: str, where: str) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"batch": f"not within {LIMIT} s"}
     if child.returncode:
-        return {"batch": next((line[:200] for line in reversed(child.stderr.splitlines()) if "Error" in line), "ended")}
+        said = (line[:200] for line in reversed(child.stderr.splitlines()) if "Error" in line)
+        return {"batch": next(said, f"ended with {child.returncode}")}
     return json.loads(child.stdout.splitlines()[-1])
 
 

@@ -15,9 +15,9 @@ from toy import config
 
 import sample
 import train
-from jaxdiff.base import code, environment
+from jaxdiff.base import accelerators, code, environment
 from jaxdiff.base.overrides import overrides
-from jaxdiff.cli import evaluate_options, main, train_options
+from jaxdiff.cli import train as cli_train
 from jaxdiff.cli.dry_run import dry_run as drawn_dry
 from jaxdiff.cli.options import parsed
 from jaxdiff.cli.plan import planned
@@ -327,10 +327,20 @@ def test_a_wrong_target_gets_a_line(script, options, says, monkeypatch, called, 
     assert error.count("\n") == 1
 
 
-def test_what_is_compiled_for_elsewhere_leaves_the_machines_own_accelerator_alone():
-    for said, platform in ((["--dry_run", "--target", "h100"], "cpu"), (["--dry_run"], None), ([], None)):
-        assert main._platform(train_options.parsed(["--config", "digits", *said])) == platform
-    assert main._platform(evaluate_options.parsed([])) is None
+@pytest.mark.parametrize("there", [None, accelerators.ACCELERATORS[1]], ids=["no GPU", "a GPU"])
+@pytest.mark.parametrize("said", [["--target", "h100"], []], ids=["elsewhere", "here"])
+def test_without_an_accelerator_no_plugin_looks_for_one_to_compile_elsewhere(said, there, monkeypatch, called):
+    settings = {}
+    monkeypatch.setattr(accelerators, "present", lambda: there)
+    monkeypatch.setattr(accelerators, "check_used", lambda: None)
+    for name in ("keep_memory", "_keep_programs", "_quieten"):  # of the process
+        monkeypatch.setattr(environment, name, lambda: None)
+    monkeypatch.setattr(environment.compiling, "announce", lambda: None)
+    monkeypatch.setattr(type(jax.config), "update", lambda self, name, value: settings.update({name: value}))
+    monkeypatch.setattr(cli_train, "train", lambda options: 0)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    assert called(train.main, "--config", "digits", "--dry_run", *said)[0] == 0
+    assert settings.get("jax_platforms") == ("cpu" if said and there is None else None)
 
 
 def test_a_compiler_that_is_not_installed_is_named(monkeypatch):
@@ -338,6 +348,7 @@ def test_a_compiler_that_is_not_installed_is_named(monkeypatch):
         raise RuntimeError("JAX TPU support not installed;\ncannot generate TPU topology")
 
     monkeypatch.setattr(topologies, "get_topology_desc", missing)
+    monkeypatch.setattr(target, "_check_libtpu", lambda: None)  # Colab's image has one
     says = rf'compiling for a TPU v5e takes jax\[tpu\]: pip install "jax\[tpu\]=={jax.__version__}" \(JAX TPU support'
     with pytest.raises(ValueError, match=says):
         replace(target.target("v5e")).devices  # noqa: B018
@@ -346,7 +357,7 @@ def test_a_compiler_that_is_not_installed_is_named(monkeypatch):
 def test_a_libtpu_that_is_not_this_jaxs_own_is_named(monkeypatch):
     asked = ["jaxlib==0.7.2", 'libtpu==0.0.23.*; extra == "tpu"', 'jax-cuda12-plugin==0.7.2; extra == "cuda12"']
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: asked)
-    monkeypatch.setattr(topologies, "get_topology_desc", lambda *_, **__: target.TARGETS["v5e"])
+    monkeypatch.setattr(topologies, "get_topology_desc", lambda *_, **__: pytest.fail("it was not looked at"))
     for version in ("0.0.21.1", "0.0.24"):  # the first is what Colab's image holds
         monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: version)
         with pytest.raises(ValueError, match=rf"jax\[tpu\].*libtpu ==0\.0\.23\.\*, and this is {version}"):

@@ -309,11 +309,13 @@ class Reference:
             if not said:
                 self.missing.append(f"configs/{path.name} has no docstring")
             shown = f"docs/{path.stem}.png"
-            about = escaped((said or "").replace(f" ({shown})", "")).replace(
-                "RESULTS.md", "[RESULTS.md](../../RESULTS.md)"
-            )
+            there = (self.root / shown).exists()
+            if shown in (said or "") and not there:
+                self.missing.append(f"{shown}, which configs/{path.name} names")
+            about = escaped((said or "").replace(f" ({shown})", ""))
+            about = about.replace("RESULTS.md", "[RESULTS.md](../../RESULTS.md)")
             parts += [f"## {path.stem}", about, f"[configs/{path.name}](../../configs/{path.name})"]
-            if (self.root / shown).exists():
+            if there:
                 parts.append(f"![what {path.stem} came to](../{path.stem}.png)")
         return "\n\n".join(parts) + "\n"
 

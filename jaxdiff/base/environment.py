@@ -13,15 +13,16 @@ from jaxdiff.base.console import warn
 from jaxdiff.base.text import shown
 
 
-def prepare(distributed: bool = False, platform: str | None = None) -> None:
+def prepare(distributed: bool = False, elsewhere: bool = False) -> None:
     """A process that trains or samples: on a CPU it keeps its memory, and compiled programs are kept on the disk.
 
-    It uses that platform, or what JAX prefers. What compiles for long says so, and so does an unused accelerator.
+    What compiles for long says so, and so does an accelerator that is not used. With `elsewhere` it compiles for a
+    machine that is not here.
     """
-    if platform is not None:
-        jax.config.update("jax_platforms", platform)
-    if jax.config.jax_platforms == "cpu" or accelerators.present() is None:  # type: ignore[attr-defined]
+    if os.environ.get("JAX_PLATFORMS") == "cpu" or accelerators.present() is None:
         keep_memory()
+        if elsewhere:  # CUDA's plugin is not there to compile for a GPU where it looks for one and finds none
+            jax.config.update("jax_platforms", "cpu")
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         _keep_programs()
     compiling.announce()

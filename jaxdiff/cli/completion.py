@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from jaxdiff.base import shipped
 
-_SCRIPT = """if [ -n "$ZSH_VERSION" ]; then  # as it comes, it completes nothing
+_SCRIPT = """if [ -n "${{ZSH_VERSION-}}" ]; then  # as it comes, it completes nothing
     autoload -Uz compinit bashcompinit
-    type compdef > /dev/null || compinit -u
+    type compdef > /dev/null || compinit -i -D
     bashcompinit
 fi
 _jaxdiff() {{

@@ -3,7 +3,6 @@
 import sys
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
 
 import jaxdiff
 from jaxdiff.cli import completion
@@ -62,18 +61,13 @@ def command(name: str, prog: str, arguments: list[str] | None = None) -> int:
         with undisturbed():
             from jaxdiff.base import environment
 
-            environment.prepare(getattr(options, "distributed", False), _platform(options))
+            environment.prepare(getattr(options, "distributed", False), getattr(options, "target", None) is not None)
             module, function = known.action.split(":")
             action = getattr(import_module(f"jaxdiff.cli.{module}"), function)
         return int(action(options))
 
     stopped = "stopped" if getattr(options, "dry_run", False) else known.stopped
     return run(prog, act, known.without_memory, stopped)
-
-
-def _platform(options: Any) -> str | None:
-    """What is compiled for a machine that is not here leaves those alone that are: CUDA's plugin ends without a GPU."""
-    return None if getattr(options, "target", None) is None else "cpu"
 
 
 def _flags(known: Command) -> list[str]:

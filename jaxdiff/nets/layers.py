@@ -222,7 +222,7 @@ _mapped_alike.defvjp(lambda *arrays: (_mapped_alike(*arrays), None), lambda _, g
 def _fused(q: Array, k: Array) -> bool:
     """Whether cuDNN's attention, which keeps no weights (and has no jvp), can do it, on a machine that has it."""
     even = q.shape[1] % 2 == k.shape[1] % 2 == 0  # as JAX asks for in training
-    return even and q.dtype.itemsize == 2 and q.shape[-1] in range(8, 129, 8) and machine.kind().cudnn
+    return q.size > 0 and even and q.dtype.itemsize == 2 and q.shape[-1] in range(8, 129, 8) and machine.kind().cudnn
 
 
 # --- half and double size; taps are those of the filter, such as (1, 1) or (1, 3, 3, 1) ------------------------------
