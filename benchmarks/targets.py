@@ -36,25 +36,24 @@ def measured(name: str, where: str, *changes: str) -> dict[str, Any]:
     from jaxdiff.base.overrides import overrides
     from jaxdiff.base.words import amount
     from jaxdiff.models.diffusion import Diffusion
-    from jaxdiff.models.dry_run import step_flops
+    from jaxdiff.models.dry_run import step_bound, step_flops
     from jaxdiff.models.experiment import Experiment
-    from jaxdiff.models.target import Bound, bytes_moved, dtype_of, room, target
+    from jaxdiff.models.target import room, target
     from jaxdiff.nets.machine import compiled_for
 
-    jax.config.update("jax_platforms", "cpu")  # as environment.prepare
+    jax.config.update("jax_platforms", "cpu")  # as environment.prepare(elsewhere=True), without its cache
     machine = target(where)
     config = overrides(code.load(name), [*STAND_INS.get(name, []), *changes])
     experiment = Experiment(config, ROOT / "runs" / f"{name}-not-there")
     flops, experiment.elsewhere = step_flops(experiment), machine
     with compiled_for(machine.kind):
         compiled, seconds = timed(experiment.compiled)
-        moved = bytes_moved(compiled) / experiment.steps_per_call * len(machine.devices)
-        bound = Bound(machine, config.batch_size, flops, moved, dtype_of(config.system))
+        bound = step_bound(experiment, machine, flops, compiled)
         row = {
             "batch": config.batch_size,
             "needs": amount(getattr(room(compiled, 1, machine), "needs", 0), "B"),
             "FLOP": amount(flops / config.batch_size, ""),
-            "bytes": amount(bound.moved / config.batch_size, "B"),
+            "bytes": amount(bound.moved_an_image, "B"),
             "bound by": "memory" if bound.moving > bound.computing else "computing",
             "images/s": f"{bound.rate:,.0f}",
             "compiled in": f"{seconds:.0f} s",
@@ -78,8 +77,7 @@ def drawing(experiment: Any, machine: Any) -> dict[str, Any]:
     with jax.default_matmul_precision("highest"):  # as written: one turn of its loop is counted, here and below
         cost: Any = model.lowered(64, devices=jax.devices()[:1]).cost_analysis()
     steps = len(model.times()) - 1
-    moved = steps * bytes_moved(compiled) * len(machine.devices)
-    bound = Bound(machine, 64, steps * cost["flops"], moved, dtype_of(system))
+    bound = Bound(machine, 64, steps * cost["flops"], steps * bytes_moved(compiled), dtype_of(system))
     return {"drawing": f"{bound.rate:,.3g} images/s in {steps} steps, compiled in {seconds:.0f} s"}
 
 

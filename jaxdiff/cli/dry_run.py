@@ -27,8 +27,7 @@ def dry_run(plan: Plan, where: Target | None = None) -> Iterator[str]:
     with compiled_for(kind() if where is None else where.kind):
         compiled, dtype = _lowered(plan, size, chips).compile(), dtype_of(plan.model.system)
     if where is not None:
-        moved = steps * bytes_moved(compiled) * len(chips)
-        bound = Bound(where, size, flops, moved, dtype)
+        bound = Bound(where, size, flops, steps * bytes_moved(compiled), dtype)
         yield str(bound)
         yield f"at best     {speed(bound.rate)}, {duration(plan.count / bound.rate)} for all"
     if plan.model.codec is not None:

@@ -45,12 +45,17 @@ def _elsewhere(experiment: Experiment, where: Target, flops: float) -> Iterator[
     """What the compiler for another machine says of the very step that would run there."""
     config = experiment.config
     with compiled_for(where.kind):
-        compiled, dtype = experiment.compiled(), dtype_of(config.system)
-    moved = bytes_moved(compiled) / experiment.steps_per_call * len(where.devices)
-    bound = Bound(where, config.batch_size, flops, moved, dtype)
+        compiled = experiment.compiled()
+        bound = step_bound(experiment, where, flops, compiled)
     yield str(bound)
     yield f"at best     {speed(bound.rate)}, {_whole(config.training, bound.rate / config.batch_size)}"
     yield _conclusion(experiment, compiled, where)
+
+
+def step_bound(experiment: Experiment, where: Target, flops: float, compiled: Any) -> Bound:
+    """Of one step, as traced for that machine; what is compiled may be several."""
+    moved = bytes_moved(compiled) / experiment.steps_per_call
+    return Bound(where, experiment.config.batch_size, flops, moved, dtype_of(experiment.config.system))
 
 
 def _length(training: Training, epochs_a_step: float) -> str:

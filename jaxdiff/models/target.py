@@ -130,7 +130,7 @@ class Bound:
     where: Target
     images: int
     flops: float
-    moved: float  # bytes, by all its chips
+    moved: float  # bytes, by each of its chips
     dtype: str
 
     @property
@@ -141,7 +141,11 @@ class Bound:
 
     @property
     def moving(self) -> float:
-        return self.moved / self.where.bandwidth / len(self.where.devices)
+        return self.moved / self.where.bandwidth
+
+    @property
+    def moved_an_image(self) -> float:
+        return self.moved * len(self.where.devices) / self.images
 
     @property
     def rate(self) -> float:
@@ -149,7 +153,7 @@ class Bound:
         return self.images / max(self.computing, self.moving)
 
     def __str__(self) -> str:
-        flops, moved = amount(self.flops / self.images, "FLOP"), amount(self.moved / self.images, "B")
+        flops, moved = amount(self.flops / self.images, "FLOP"), amount(self.moved_an_image, "B")
         slower = "memory" if self.moving > self.computing else "computing"
         each = f"computing takes {1e3 * self.computing:.3g} ms a batch, memory {1e3 * self.moving:.3g} ms"
         return f"an image    {flops} in {self.dtype}, {moved} to and from memory\nbound by    {slower}: {each}"

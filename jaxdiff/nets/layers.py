@@ -200,7 +200,7 @@ def attend(q: Array, k: Array, v: Array, heads: int, mask: Array | None = None) 
     if mask is not None:
         mask = jnp.broadcast_to(mask.astype(bool), (*lead, k.shape[1])).reshape(-1, 1, 1, k.shape[1])
     plain, fused = (partial(jax.nn.dot_product_attention, implementation=i) for i in ("xla", "cudnn"))
-    if mask is None and _fused(q, k):  # with one, cuDNN asks for as many numbers as there are weights
+    if mask is None and _fused(q, k):  # of a mask cuDNN asks for a number for each weight
         y = lax.platform_dependent(*_mapped_alike(q, k, v), cuda=fused, default=plain)
     else:
         y = plain(q, k, v, None, mask)
