@@ -175,7 +175,7 @@ def test_training_says_what_is_compiled(tmp_path, capsys):
     short = replace(TOY.training, steps=10, show_every=10, save_every=10, evaluate_every=10)
     Experiment(replace(TOY, held_out=TOY.data, training=short), tmp_path / "run").train()
     told = set(re.findall("^compiling(.*), once$", capsys.readouterr().err, re.MULTILINE))
-    assert {" the training step", " what draws pictures", " the evaluation"} <= told
+    assert {" the first parameters", " the training step", " what draws pictures", " the evaluation"} <= told
 
 
 class Terminal(io.StringIO):

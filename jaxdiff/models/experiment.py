@@ -204,14 +204,13 @@ class Experiment(Run):
 
     def _begin(self, checkpoints: Checkpoints) -> State:
         like = self._like()
-        restored = checkpoints.restore_newest(
-            like, warn, lambda step, state: state.is_finite and step == int(state.step)
-        )
+        restored = checkpoints.restore_newest(like, warn, lambda at, state: state.is_finite and at == int(state.step))
         if restored is not None:
             return restored[1]
         shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
         given = None if self.start.model is None else self.start.model.params
-        return jax.jit(partial(self._start, self.shape), out_shardings=shardings)(self.seed, given)
+        start = jax.jit(partial(self._start, self.shape), out_shardings=shardings)
+        return compiling.named("the first parameters")(start)(self.seed, given)
 
     def _train(
         self, state: State, pace: Pace, checkpoints: Checkpoints, logbook: Logbook | None, best: Best | None
