@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import export
+from jax import export, lax
 
+from jaxdiff.nets import SmallUNet, UNet
+from jaxdiff.nets.machine import Kind, compiled_for
 from jaxdiff.nets.winograd import convolution
-from jaxdiff.nets.winograd.convolution import convolve
+from jaxdiff.nets.winograd.convolution import convolve, convolve_strided
 
 
 def images(*shape, seed=0):
@@ -23,7 +25,15 @@ def nine_neighbours(x, kernel):
 
 
 # the first are large enough for tiles, cut by the border or not; the last are not
-SHAPES = [(8, 16, 16, 24, 16), (12, 14, 13, 16, 24), (1, 40, 44, 16, 16), (2, 4, 4, 16, 16), (3, 16, 16, 3, 16)]
+SHAPES = [
+    (8, 16, 16, 24, 16),
+    (12, 14, 13, 16, 24),
+    (1, 40, 44, 16, 16),
+    (2, 4, 4, 16, 16),
+    (3, 16, 16, 3, 16),
+    (3, 9, 5, 16, 3),
+    (2, 1, 7, 5, 4),
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -110,3 +120,49 @@ def test_a_batch_left_open_is_taken_in_parts(monkeypatch):
     program = export.export(sizes, platforms=["cpu"])(jax.ShapeDtypeStruct((n, 4, 4, 16), np.float32))
     found = [tuple(map(int, program.call(images(count, 4, 4, 16)))) for count in range(1, 9)]
     assert found == [(1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (2, 3), (3, 3), (3, 3)]
+
+
+# --- strided, and in loops -------------------------------------------------------------------------------------------
+
+STRIDED = [(stride, padding) for stride in (1, 2, 3) for padding in ((0, 1), (1, 1), (1, 0), (0, 0), (2, 3))]
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+@pytest.mark.parametrize(("stride", "padding"), STRIDED, ids=str)
+@pytest.mark.parametrize("size", [(6, 8), (7, 3)], ids=str)
+def test_a_strided_one_and_its_gradients_are_sums_spelled_out(size, stride, padding, platform):
+    x, kernel = images(2, *size, 3, seed=3), images(3, 3, 3, 4, seed=4)
+    padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
+    h, w = ((length + sum(padding) - 3) // stride + 1 for length in size)
+
+    def spelled_out(x, kernel):
+        padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
+        rows = [[padded[:, i * stride :, j * stride :][:, :3, :3] for j in range(w)] for i in range(h)]
+        return jnp.stack([jnp.stack([jnp.einsum("nijc,ijck->nk", at, kernel) for at in row], 1) for row in rows], 1)
+
+    def ours(x, kernel):  # each image for itself, as networks are written
+        return jax.vmap(lambda x: convolve_strided(x, kernel, stride, padding))(x)
+
+    assert padded.shape[1] >= 3
+    dx, dkernel = images(*x.shape, seed=5), images(*kernel.shape, seed=6)
+    with jax.default_matmul_precision("highest"), compiled_for(Kind(platform)):
+        for way in (lambda f: jax.jvp(f, (x, kernel), (dx, dkernel)), lambda f: jax.vjp(f, x, kernel)[1](f(x, kernel))):
+            for mine, exact in zip(way(ours), way(spelled_out), strict=True):
+                np.testing.assert_allclose(mine, exact, atol=1e-5 * float(jnp.abs(exact).max()), rtol=0)
+
+
+@pytest.mark.parametrize("net", [UNet(16, (1, 2), blocks=1, attention=()), SmallUNet(widths=(8, 16))], ids=type)
+def test_no_gradient_of_a_kernel_is_left_to_xla_in_a_loop(net):
+    """There it takes fifty times as long on a CPU: XLA brings only convolutions outside of loops into its form."""
+    x = images(4, 2, 8, 8, 1)
+    params = net.init(jax.random.key(0), x[0, 0], jnp.zeros(()))
+
+    def gradient(x):
+        return jax.grad(lambda params: jnp.sum(jax.vmap(lambda x: net.apply(params, x, jnp.zeros(())))(x) ** 2))(params)
+
+    def summed(x):
+        return lax.scan(lambda total, x: (jax.tree.map(jnp.add, total, gradient(x)), None), gradient(x[0]), x)[0]
+
+    program = jax.jit(summed).lower(x).compile().as_text()
+    assert " convolution(" in program
+    assert "f01b" not in program  # batch and channels changed places

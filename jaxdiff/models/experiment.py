@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.base import compiling, files, plain, tree
+from jaxdiff.base import compiling, environment, files, plain, tree
 from jaxdiff.base.console import say, warn
 from jaxdiff.base.devices import EVERYWHERE, agreed, gathered, is_first
 from jaxdiff.base.words import amount
@@ -110,7 +110,9 @@ class Experiment(Run):
     @compiling.named("the training step")
     def compiled(self) -> jax.stages.Compiled:
         """And compiled: by a dry run as by the run after it, which then finds it in the cache."""
-        return self.lowered().compile()
+        program = self.lowered().compile()
+        environment.give_back()  # what the compiler took, before the steps take as much again
+        return program
 
     def _like(self) -> State:
         """The state without its values: what is where."""
@@ -290,11 +292,8 @@ class Experiment(Run):
         if name is None:
             return None
         rows = read_metrics(self.folder / "metrics.csv") if is_first() else []  # which alone says what is best
-        return closing.enter_context(
-            contextlib.closing(
-                Best(self.folder / "best", [row[name] for row in rows if name in row and row["step"] <= at])
-            )
-        )
+        best = Best(self.folder / "best", [row[name] for row in rows if name in row and row["step"] <= at])
+        return closing.enter_context(contextlib.closing(best))
 
     # --- before it ----------------------------------------------------------------------------------------------------
 

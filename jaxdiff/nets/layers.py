@@ -19,7 +19,7 @@ from jaxtyping import Array
 
 from jaxdiff.base.checks import require
 from jaxdiff.nets import machine
-from jaxdiff.nets.winograd.convolution import convolve
+from jaxdiff.nets.winograd.convolution import convolve, convolve_strided
 
 NoiseEmbedding = Callable[[Array, int], Array]  # (c_noise, width) -> [..., width]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "float64"]
@@ -114,13 +114,11 @@ class Conv(Net):
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", zeros if self.zero else glorot, (3, 3, x.shape[-1], self.features), jnp.float32)
         x, kernel = x.astype(concrete(self.dtype)), kernel.astype(concrete(self.dtype))
-        y = convolve(x, kernel) if (self.stride, self.padding) == (1, (1, 1)) else self.strided(x, kernel)
+        if (self.stride, self.padding) == (1, (1, 1)):
+            y = convolve(x, kernel)
+        else:
+            y = convolve_strided(x, kernel, self.stride, self.padding)
         return y + along_channels(y, self.param("bias", zeros, (self.features,), jnp.float32))
-
-    def strided(self, x: Array, kernel: Array) -> Array:
-        batch, strides, padding = x.reshape(-1, *x.shape[-3:]), (self.stride, self.stride), [self.padding] * 2
-        y = lax.conv_general_dilated(batch, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return y.reshape(*x.shape[:-3], *y.shape[-3:])
 
 
 class GroupNorm(Net):

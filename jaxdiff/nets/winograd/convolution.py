@@ -10,6 +10,7 @@ times as exact as the usual 0, +-1, +-2: the error is within 4e-6 of the largest
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
+
+from jaxdiff.nets import machine
 
 TILE = 4
 CACHE = 10_000_000  # bytes
@@ -79,8 +82,18 @@ def _worth_it(x: Array, features: int) -> bool:
     return enough and x.dtype == jnp.float32 and jax.config.jax_default_matmul_precision is None  # type: ignore[attr-defined]
 
 
-def _direct(x: Array, kernel: Array) -> Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def neighbours(x: Array, stride: int = 1, padding: tuple[int, int] = (1, 1)) -> Array:
+    """The 3x3 pixels around each, or each second one, beside each other: [..., H, W, C] -> [..., h, w, 9 C]."""
+    x = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [padding, padding, (0, 0)])
+    h, w = ((size - 3) // stride * stride + 1 for size in x.shape[-3:-1])
+    parts = [x[..., i : i + h : stride, j : j + w : stride, :] for i in range(3) for j in range(3)]
+    return jnp.concatenate(parts, -1)
+
+
+def _direct(x: Array, kernel: Array, stride: int = 1, padding: tuple[int, int] = (1, 1)) -> Array:
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), [padding, padding], dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def _in_cache(x: Array, other: int) -> tuple[int, int]:
@@ -118,10 +131,23 @@ def _gradient_direct(x: Array, dy: Array) -> Array:
     return jax.linear_transpose(partial(_direct, x), kernel)(dy)[0]
 
 
+def _gradient_by_neighbours(x: Array, dy: Array) -> Array:
+    """One matrix product. In a loop XLA's own takes fifty times as long on a CPU."""
+    C, K = x.shape[-1], dy.shape[-1]
+    if C <= K:
+        return _product(neighbours(x), dy).reshape(3, 3, C, K)
+    return jnp.flip(_product(x, neighbours(dy)).reshape(C, 3, 3, K), (1, 2)).transpose(1, 2, 0, 3)
+
+
+def _product(a: Array, b: Array) -> Array:
+    """Of the channels of two images, summed over all pixels."""
+    return jnp.dot(a.reshape(-1, a.shape[-1]).T, b.reshape(-1, b.shape[-1]))
+
+
 def _gradient_by_tiles(x: Array, dy: Array) -> Array:
     C, K = x.shape[-1], dy.shape[-1]
     if not _worth_it(x, K):
-        return _gradient_direct(x, dy)
+        return _gradient_by_neighbours(x, dy)
 
     def some(kernels, images):
         x, dy = images
@@ -182,3 +208,22 @@ def convolve(x: Array, kernel: Array) -> Array:
     """The 3x3 convolution of [..., height, width, C] with [3, 3, C, features], zeros around; keeps the size."""
     y = _convolution.bind(x.reshape(-1, *x.shape[-3:]), kernel)
     return y.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def convolve_strided(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
+    """The 3x3 convolution at each second place, say, with zeros before and after."""
+    y = _direct(x.reshape(-1, *x.shape[-3:]), kernel, stride, padding)
+    return y.reshape(*x.shape[:-3], *y.shape[-3:])
+
+
+@convolve_strided.defjvp
+def _strided_jvp(stride: int, padding: tuple[int, int], at: Any, tangent: Any) -> tuple[Array, Array]:
+    """On a CPU the gradient of the kernel is one matrix product, for the reason of `_gradient_by_neighbours`."""
+    (x, kernel), (dx, dkernel) = at, tangent
+    along = partial(convolve_strided, stride=stride, padding=padding)
+    if machine.kind().platform == "cpu":
+        dy = neighbours(x, stride, padding) @ dkernel.reshape(-1, dkernel.shape[-1])
+    else:
+        dy = along(x, dkernel)
+    return along(x, kernel), along(dx, kernel) + dy
