@@ -68,6 +68,17 @@ def test_fields_come_as_init_takes_them():
     assert names[-1] == "attend_last"
 
 
+def test_what_a_class_says_of_its_objects_has_the_meaning_that_the_base_gives():
+    jumps, base = (reference.module(ROOT, f"core.samplers.{name}") for name in ("jumps", "base"))
+    (jump,), (sampler,) = (
+        [node for node in owner.public if node.name == name] for owner, name in ((jumps, "Jump"), (base, "Sampler"))
+    )
+    mine, others = jumps.attributes(jump), base.attributes(sampler)
+    assert list(mine) == list(others) == ["needs_signal", "follows_ode", "jumps", "only_to_data"]
+    assert {name for name in mine if mine[name].default != others[name].default} == {"follows_ode", "jumps"}
+    assert [each.meaning for each in mine.values()] == [each.meaning for each in others.values()]
+
+
 def test_every_config_and_every_module_has_its_place(made):
     shown = re.findall(r"^## (\w+)$", made[1]["configs.md"], re.MULTILINE)
     assert shown == sorted(path.stem for path in (ROOT / "configs").glob("*.py"))

@@ -80,6 +80,17 @@ class Module:
                 found[own.name] = replace(own, meaning=own.meaning or inherited)
         return list(found.values())
 
+    def attributes(self, node: ast.ClassDef) -> dict[str, Field]:
+        """What it says of all its objects, which is no field."""
+        above = {name: each for owner, base in self.bases(node) for name, each in owner.attributes(base).items()}
+        found = {}
+        for each in node.body:
+            if isinstance(each, ast.Assign) and (name := ast.unparse(each.targets[0])).islower() and name[0] != "_":
+                inherited = above[name].meaning if name in above else ""
+                meaning = self.comments.get(each.lineno, "") or inherited
+                found[name] = Field(name, "", ast.unparse(each.value), meaning, False)
+        return above | found
+
     def _has_fields(self, node: ast.ClassDef) -> bool:
         marks = [ast.unparse(each) for each in (*node.decorator_list, *node.bases)]
         own = any("dataclass" in mark or mark in ("NamedTuple", "Protocol", "nn.Module") for mark in marks)
@@ -251,7 +262,7 @@ class Reference:
         parts = [f"{level} {node.name} {{ #{place} }}", f"```python\n{signature(node)}\n```"]
         parts.append(escaped(self._said(node, place)))
         if isinstance(node, ast.ClassDef):
-            parts += [self._fields(owner, node), self._methods(owner, node)]
+            parts += [self._fields(owner, node), self._attributes(owner, node), self._methods(owner, node)]
         return "\n\n".join(part for part in parts if part)
 
     def _said(self, node: ast.Module | ast.ClassDef | ast.FunctionDef, place: str) -> str:
@@ -268,6 +279,14 @@ class Reference:
             meaning = cell(each.meaning) + (f" ({CHANGE})" * each.may_change)
             rows.append((name(each.name), code(each.type), code(each.default), meaning.strip()))
         return table(("field", "type", "default", "meaning"), rows) if rows else ""
+
+    def _attributes(self, owner: Module, node: ast.ClassDef) -> str:
+        rows = []
+        for each in owner.attributes(node).values():
+            if not each.meaning:
+                self.missing.append(f"jaxdiff.{owner.name}.{node.name} says nothing of its attribute {each.name}")
+            rows.append((name(each.name), code(each.default), cell(each.meaning)))
+        return table(("of the class", "value", "meaning"), rows) if rows else ""
 
     def _methods(self, owner: Module, node: ast.ClassDef) -> str:
         lines = []

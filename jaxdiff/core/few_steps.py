@@ -32,7 +32,7 @@ from jaxdiff.nets import machine
 class FewSteps:
     """An objective, called as (model, key, x_0, condition, u, **known). `flow_map` says what the network becomes."""
 
-    needs_teacher = False
+    needs_teacher = False  # whether it starts from another model
     walks: "TrajectoryEnd | None" = None  # which walks of the teacher it is shown
     guides_itself = False  # whether it learns guidance without one
     more_numbers = 0  # that its network is told beside the noise level

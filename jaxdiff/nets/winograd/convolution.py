@@ -219,11 +219,12 @@ def convolve_strided(x: Array, kernel: Array, stride: int, padding: tuple[int, i
 
 @convolve_strided.defjvp
 def _strided_jvp(stride: int, padding: tuple[int, int], at: Any, tangent: Any) -> tuple[Array, Array]:
-    """On a CPU the gradient of the kernel is one matrix product, for the reason of `_gradient_by_neighbours`."""
+    """On a CPU both gradients are matrix products, for the reason of `_gradient_by_neighbours`."""
     (x, kernel), (dx, dkernel) = at, tangent
-    along = partial(convolve_strided, stride=stride, padding=padding)
-    if machine.kind().platform == "cpu":
-        dy = neighbours(x, stride, padding) @ dkernel.reshape(-1, dkernel.shape[-1])
-    else:
-        dy = along(x, dkernel)
-    return along(x, kernel), along(dx, kernel) + dy
+
+    def along(x: Array, kernel: Array) -> Array:
+        if machine.kind().platform != "cpu":
+            return convolve_strided(x, kernel, stride, padding)
+        return neighbours(x, stride, padding) @ kernel.reshape(-1, kernel.shape[-1])
+
+    return convolve_strided(x, kernel, stride, padding), along(dx, kernel) + along(x, dkernel)
