@@ -60,7 +60,7 @@ def ours(batch: int, size: int = 32, parts: int = 1, mapped: bool = True, **chan
         "train step": step,
         "product": lambda: jax.block_until_ready(product(matrix, matrix)),
         "memory": peak_memory,
-        "FLOPs": lambda: flops(jax.make_jaxpr(net.apply)(state[0], x[0], c_noise[0])),
+        "FLOPs": lambda: flops(jax.make_jaxpr(net.apply)(state[0], x, c_noise)),
         "forward workspace": lambda: workspace(forward.lower(state[0], x, c_noise).compile()),
         "train step workspace": lambda: workspace(program()),
     }
