@@ -67,11 +67,14 @@ def ours(batch: int, size: int = 32, parts: int = 1, mapped: bool = True, **chan
 
 
 def our_network(size: int) -> Any:
+    if size == 32:
+        from jaxdiff.nets.unet import DDPM_CIFAR10
+
+        return DDPM_CIFAR10
     from configs.folder128 import config as folder128
-    from jaxdiff.nets.unet import DDPM_CIFAR10
 
     system: Any = folder128.system
-    return DDPM_CIFAR10 if size == 32 else system.network
+    return system.network
 
 
 def training(apply: Any, optimiser: Any, parts: int) -> Callable[..., Any]:
@@ -141,7 +144,7 @@ def peer(batch: int, size: int = 32, compiled: bool = False, channels_last: bool
     return {"forward": forward, "train step": step, "product": lambda: matrix @ matrix, "memory": peak_memory}
 
 
-FOLDER128 = {  # the network of that config, but for how times are embedded
+FOLDER128 = {  # the network of that config, but for how times are embedded and how many groups the norms have
     "sample_size": 128,
     "block_out_channels": (64, 128, 128, 256, 256),
     "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
@@ -152,6 +155,7 @@ Contenders = dict[str, Callable[[int], Cases]]
 EAGER: Contenders = {
     "jaxdiff": ours,
     "jaxdiff, accumulate=2": partial(ours, parts=2),
+    "jaxdiff, accumulate=4": partial(ours, parts=4),
     "jaxdiff, a batch without vmap": partial(ours, mapped=False),
     "PyTorch": peer,
     "PyTorch, channels last": partial(peer, channels_last=True),
@@ -229,16 +233,18 @@ def compare(prepared: Contenders, batch: int, rounds: int = ROUNDS) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, nargs="+", default=[8, 16])
-    parser.add_argument("--quick", action="store_true", help="without torch.compile")
-    parser.add_argument("--precision", action="store_true", help="jaxdiff in float32, bfloat16, with remat")
-    parser.add_argument("--large", action="store_true", help="the network of folder128, at a batch of 8 if not told")
+    parser.add_argument("--batch", type=int, nargs="+", help="8 and 16, or 8 with --large")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--quick", action="store_true", help="without torch.compile")
+    which.add_argument("--precision", action="store_true", help="jaxdiff in float32, bfloat16, with remat")
+    which.add_argument("--large", action="store_true", help="the network of folder128")
     arguments = parser.parse_args()
-    if arguments.large:
-        compare(LARGE, arguments.batch[0], rounds=2)
-        return
-    for batch in arguments.batch:
-        compare(PRECISIONS if arguments.precision else EAGER if arguments.quick else EAGER | COMPILED, batch)
+    contenders = PRECISIONS if arguments.precision else EAGER if arguments.quick else EAGER | COMPILED
+    for batch in arguments.batch or ([8] if arguments.large else [8, 16]):
+        if arguments.large:
+            compare(LARGE, batch, rounds=2)
+        else:
+            compare(contenders, batch)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,6 @@ STRIDED = [(stride, padding) for stride in (1, 2, 3) for padding in ((0, 1), (1,
 @pytest.mark.parametrize("size", [(6, 8), (7, 3)], ids=str)
 def test_a_strided_one_and_its_gradients_are_sums_spelled_out(size, stride, padding, platform):
     x, kernel = images(2, *size, 3, seed=3), images(3, 3, 3, 4, seed=4)
-    padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
     h, w = ((length + sum(padding) - 3) // stride + 1 for length in size)
 
     def spelled_out(x, kernel):
@@ -143,7 +142,6 @@ def test_a_strided_one_and_its_gradients_are_sums_spelled_out(size, stride, padd
     def ours(x, kernel):  # each image for itself, as networks are written
         return jax.vmap(lambda x: convolve_strided(x, kernel, stride, padding))(x)
 
-    assert padded.shape[1] >= 3
     dx, dkernel = images(*x.shape, seed=5), images(*kernel.shape, seed=6)
     with jax.default_matmul_precision("highest"), compiled_for(Kind(platform)):
         for way in (lambda f: jax.jvp(f, (x, kernel), (dx, dkernel)), lambda f: jax.vjp(f, x, kernel)[1](f(x, kernel))):
@@ -166,3 +164,33 @@ def test_no_gradient_of_a_kernel_is_left_to_xla_in_a_loop(net):
     program = jax.jit(summed).lower(x).compile().as_text()
     assert " convolution(" in program
     assert "f01b" not in program  # batch and channels changed places
+    assert "lhs_dilate" not in program
+
+
+def test_of_a_tangent_that_is_zero_nothing_is_computed():
+    x, kernel = images(2, 8, 8, 3), images(3, 3, 3, 4, seed=1)
+    for platform in ("cpu", "tpu"):
+        with compiled_for(Kind(platform)):
+            along = jax.make_jaxpr(lambda x: jax.jvp(lambda x: convolve_strided(x, kernel, 2, (0, 1)), (x,), (x,)))(x)
+        assert str(along).count("conv_general_dilated") + str(along).count("dot_general") == 2
+
+
+def test_where_no_pixel_is_left_gradients_are_zero():
+    x, kernel = images(2, 1, 4, 3), images(3, 3, 3, 4, seed=1)
+    y, back = jax.vjp(lambda x, kernel: convolve_strided(x, kernel, 2, (0, 1)), x, kernel)
+    assert y.size == 0
+    assert not any(jnp.any(gradient) for gradient in back(y))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_a_gradient_of_another_type_takes_parts_of_a_batch_too(dtype):
+    """Not the neighbours of all pixels at once, which are nine times the images."""
+
+    def workspace(count):
+        x, kernel = jax.ShapeDtypeStruct((count, 32, 32, 16), dtype), jax.ShapeDtypeStruct((3, 3, 16, 16), dtype)
+        gradient = jax.grad(lambda kernel, x: jnp.sum(convolve(x, kernel)))
+        return jax.jit(gradient).lower(kernel, x).compile().memory_analysis().temp_size_in_bytes
+
+    with jax.enable_x64(dtype == "float64"):
+        images = (256 - 64) * 32 * 32 * 16 * jnp.dtype(dtype).itemsize
+        assert workspace(256) - workspace(64) < 6 * images

@@ -80,16 +80,18 @@ class Module:
                 found[own.name] = replace(own, meaning=own.meaning or inherited)
         return list(found.values())
 
-    def attributes(self, node: ast.ClassDef) -> dict[str, Field]:
-        """What it says of all its objects, which is no field."""
-        above = {name: each for owner, base in self.bases(node) for name, each in owner.attributes(base).items()}
-        found = {}
+    def attributes(self, node: ast.ClassDef) -> list[Field]:
+        """What it gives all its objects, and is no field; the meaning may be that which a base gives."""
+        above = {each.name: each.meaning for owner, base in self.bases(node) for each in owner.attributes(base)}
+        found = []
         for each in node.body:
-            if isinstance(each, ast.Assign) and (name := ast.unparse(each.targets[0])).islower() and name[0] != "_":
-                inherited = above[name].meaning if name in above else ""
-                meaning = self.comments.get(each.lineno, "") or inherited
-                found[name] = Field(name, "", ast.unparse(each.value), meaning, False)
-        return above | found
+            if not isinstance(each, ast.Assign | ast.AnnAssign) or each.value is None:
+                continue
+            if isinstance(each, ast.Assign) or (_is_own(each) and not self._has_fields(node)):
+                name = ast.unparse(each.target if isinstance(each, ast.AnnAssign) else each.targets[0])
+                meaning = self.comments.get(each.lineno, "") or above.get(name, "")
+                found.append(Field(name, "", ast.unparse(each.value), meaning, False))
+        return [each for each in found if each.name.islower() and not each.name.startswith("_")]
 
     def _has_fields(self, node: ast.ClassDef) -> bool:
         marks = [ast.unparse(each) for each in (*node.decorator_list, *node.bases)]
@@ -282,7 +284,7 @@ class Reference:
 
     def _attributes(self, owner: Module, node: ast.ClassDef) -> str:
         rows = []
-        for each in owner.attributes(node).values():
+        for each in owner.attributes(node):
             if not each.meaning:
                 self.missing.append(f"jaxdiff.{owner.name}.{node.name} says nothing of its attribute {each.name}")
             rows.append((name(each.name), code(each.default), cell(each.meaning)))
