@@ -210,7 +210,7 @@ class Trainer(Contender):
         ]
 
 
-def compare(prepared: Contenders, batch: int, rounds: int = ROUNDS) -> None:
+def compare(prepared: Contenders, batch: int, rounds: int) -> None:
     """The tables of one batch size."""
     contenders = {name: Trainer(partial(prepare, batch)) for name, prepare in prepared.items()}
     for case in rounds * TIMED:
@@ -239,12 +239,10 @@ def main() -> None:
     which.add_argument("--precision", action="store_true", help="jaxdiff in float32, bfloat16, with remat")
     which.add_argument("--large", action="store_true", help="the network of folder128")
     arguments = parser.parse_args()
-    contenders = PRECISIONS if arguments.precision else EAGER if arguments.quick else EAGER | COMPILED
-    for batch in arguments.batch or ([8] if arguments.large else [8, 16]):
-        if arguments.large:
-            compare(LARGE, batch, rounds=2)
-        else:
-            compare(contenders, batch)
+    small = PRECISIONS if arguments.precision else EAGER if arguments.quick else EAGER | COMPILED
+    contenders, batches, rounds = (LARGE, [8], 2) if arguments.large else (small, [8, 16], ROUNDS)
+    for batch in arguments.batch or batches:
+        compare(contenders, batch, rounds)
 
 
 if __name__ == "__main__":

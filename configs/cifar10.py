@@ -2,8 +2,8 @@
 
 Unlike the paper: labels are dropped at times, so that guidance works, and images are only flipped.
 
-Cost and result: only begun here (RESULTS.md); at a batch of 16 it takes 9 GB on a CPU. By its compiler it needs
-14.7 of the 16 GB of a TPU v5e, which makes at most 1,630 images a second of it: at least 35 hours in all.
+Cost and result: only begun here (RESULTS.md); at a batch of 16 it takes 9 GB on a CPU. Compiled for a TPU v5e
+it needs 14.7 of 16 GB, and the chip trains at most 1,630 images a second: at least 35 hours in all.
 """
 
 from jaxdiff.core import samplers

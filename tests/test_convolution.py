@@ -149,7 +149,9 @@ def test_a_strided_one_and_its_gradients_are_sums_spelled_out(size, stride, padd
                 np.testing.assert_allclose(mine, exact, atol=1e-5 * float(jnp.abs(exact).max()), rtol=0)
 
 
-@pytest.mark.parametrize("net", [UNet(16, (1, 2), blocks=1, attention=()), SmallUNet(widths=(8, 16))], ids=type)
+@pytest.mark.parametrize(
+    "net", [UNet(16, (1, 2), blocks=1, attention=()), SmallUNet(widths=(8, 16))], ids=lambda net: net.__class__.__name__
+)
 def test_no_gradient_of_a_kernel_is_left_to_xla_in_a_loop(net):
     """There it takes fifty times as long on a CPU: XLA brings only convolutions outside of loops into its form."""
     x = images(4, 2, 8, 8, 1)
@@ -191,5 +193,5 @@ def test_a_gradient_of_another_type_takes_parts_of_a_batch_too(dtype):
         gradient = jax.grad(lambda kernel, x: jnp.sum(convolve(x, kernel)))
         return jax.jit(gradient).lower(kernel, x).compile().memory_analysis().temp_size_in_bytes
 
-    images = (256 - 64) * 32 * 32 * 16 * jnp.dtype(dtype).itemsize
-    assert workspace(256) - workspace(64) < 6 * images
+    more_images = (256 - 64) * 32 * 32 * 16 * jnp.dtype(dtype).itemsize
+    assert workspace(256) - workspace(64) < 6 * more_images

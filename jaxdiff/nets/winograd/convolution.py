@@ -238,13 +238,9 @@ def _strided_jvp(stride: int, padding: tuple[int, int], at: Any, tangent: Any) -
             return convolve_strided(x, kernel, stride, padding)
         return _neighbours(x, stride, padding) @ kernel.reshape(-1, kernel.shape[-1])
 
-    y = convolve_strided(x, kernel, stride, padding)
-    parts = [along(*pair) for pair in ((dx, kernel), (x, dkernel)) if not _has_zero(pair)]
-    return y, sum(parts[1:], parts[0]) if parts else jnp.zeros_like(y)
-
-
-def _has_zero(pair: tuple[Any, Any]) -> bool:
-    return any(isinstance(each, SymbolicZero) for each in pair)
+    pairs = [(dx, kernel), (x, dkernel)]
+    parts = [along(*pair) for pair in pairs if not any(isinstance(each, SymbolicZero) for each in pair)]
+    return convolve_strided(x, kernel, stride, padding), sum(parts)
 
 
 convolve_strided.defjvp(_strided_jvp, symbolic_zeros=True)
