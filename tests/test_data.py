@@ -743,6 +743,18 @@ def test_preparing_in_a_child(tmp_path, monkeypatch, capfd):
     assert asked[0][-1] == "mnist"
 
 
+def test_files_to_be_fetched_by_hand(tmp_path, monkeypatch):
+    """As those of ImageNet: nobody should look for a fault of the network."""
+    from jaxdiff.data import prepare
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(prepare, "find_spec", lambda name: name)
+    with pytest.raises(ValueError, match=r"in there \(to be fetched by hand: .*ILSVRC2012_img_train") as caught:
+        prepare.prepare("imagenet2012")
+    assert str(tmp_path / "downloads" / "manual") in str(caught.value)
+    assert "network" not in str(caught.value)
+
+
 @pytest.mark.skipif(not (DATA / "tfds" / "mnist").exists(), reason="no shared MNIST")
 def test_shared_mnist(monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(DATA / "tfds"))

@@ -6,6 +6,7 @@ To be run as a process of its own, since most take TensorFlow. If it fails, the 
 import os
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 
 def prepare(name: str) -> None:
@@ -13,6 +14,7 @@ def prepare(name: str) -> None:
     import tensorflow_datasets as tfds
 
     from jaxdiff.base.files import is_full
+    from jaxdiff.base.text import first_line
     from jaxdiff.data import originals
 
     without, there = name.partition(":")[0] in originals.FORMS, find_spec("tensorflow") is not None
@@ -21,8 +23,8 @@ def prepare(name: str) -> None:
             f"that takes TensorFlow, once: pip install tensorflow-cpu (reading it later does not, and "
             f"{', '.join(originals.FORMS)} are prepared without)"
         )
+    builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"), file_format="array_record")
     try:
-        builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"), file_format="array_record")
         if without:
             originals.prepare(builder)
         else:
@@ -32,8 +34,13 @@ def prepare(name: str) -> None:
     except Exception as error:  # of the network, the disk, or the data set's own code
         if is_full(error):
             raise ValueError(f"no space is left: {error}") from None
-        message = " ".join(str(error).split())[:300]
-        raise ValueError(f"{type(error).__name__}, {message} (it is downloaded: is there a network?)") from None
+        message = first_line(error)[:300].removesuffix(" using instructions:")
+        raise ValueError(f"{type(error).__name__}, {message} ({_cure(builder)})") from None
+
+
+def _cure(builder: Any) -> str:
+    by_hand = (builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").strip()
+    return f"to be fetched by hand: {by_hand}" if by_hand else "it is downloaded: is there a network?"
 
 
 def main() -> int:
