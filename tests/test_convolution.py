@@ -66,6 +66,15 @@ def test_a_batch_by_vmap_is_the_same_program():
     assert flops[0] < 0.8 * plain
 
 
+def test_as_written_it_is_counted_whole():
+    """FLOPs that a dry run tells: two for each tap within the image, of each image, in the gradients too."""
+    x, kernel, y = images(64, 32, 32, 16), images(3, 3, 16, 8, seed=1), images(64, 32, 32, 8, seed=2)
+    with compiled_for(Kind("any")), jax.default_matmul_precision("highest"):
+        lowered = jax.jit(lambda x, kernel, y: jax.vjp(convolve, x, kernel)[1](y)).lower(x, kernel, y)
+        flops = lowered.cost_analysis()["flops"]
+    assert flops == pytest.approx(2 * 2 * 64 * (3 * 32 - 2) ** 2 * 16 * 8, rel=0.01)  # of each of two gradients
+
+
 def test_every_transformation_goes_through():
     x, kernel, y = images(8, 16, 16, 16), images(3, 3, 16, 16, seed=1), images(8, 16, 16, 16, seed=2)
     exact = nine_neighbours(y, kernel)

@@ -156,7 +156,8 @@ def _gradient_by_neighbours(x: Array, dy: Array) -> Array:
 def _gradient_by_tiles(x: Array, dy: Array) -> Array:
     C, K = x.shape[-1], dy.shape[-1]
     if not _worth_it(x, K):
-        return _gradient_by_neighbours(x, dy)
+        as_written = machine.kind().platform == "any"  # a loop's multiplications would be counted once
+        return (_gradient_direct if as_written else _gradient_by_neighbours)(x, dy)
 
     def some(kernels, images):
         x, dy = images
