@@ -55,6 +55,24 @@ def test_numbers_are_those_of_so_many_samples(tmp_path):
     assert speedrun.judged(tmp_path, 2000)["frechet"] == 2.0
 
 
+@pytest.mark.parametrize(("config", "minutes"), [(None, 10), ("mnist_latent_speedrun", 7)])
+def test_an_autoencoder_is_trained_by_the_same_clock(config, minutes, tmp_path, monkeypatch):
+    """A stand-in takes the commands: three minutes each."""
+    asked = []
+    monkeypatch.setattr(speedrun, "run", lambda *command, **_: (asked.append(command), (180.0, 10**9))[1])
+    monkeypatch.setattr(speedrun, "trained", lambda _: {})
+    options = argparse.Namespace(**{**vars(OPTIONS), "config": config, "num": []}, sample="")
+    speedrun.one(speedrun.TRACKS["mnist"], options, tmp_path / "judge", seed=5)
+    *before, last = asked
+    assert {"seed=5", f"training.minutes={minutes}", "seed=1"} <= set(last)
+    assert [command[command.index("--config") + 1] for command in before] == ["mnist_autoencoder_speedrun"] * (
+        config is not None
+    )
+    for command in before:
+        assert "seed=5" in command
+        assert f"system.codec={command[command.index('--workdir') + 1]}" in last
+
+
 @pytest.mark.parametrize("track", speedrun.TRACKS.values(), ids=str)
 def test_configs_of_tracks_are_there(track):
     import importlib
