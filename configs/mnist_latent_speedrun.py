@@ -1,4 +1,4 @@
-"""Ten minutes of MNIST in latents (SPEEDRUN.md): mnist_latent by the optimiser of mnist_speedrun.
+"""The record of ten minutes of MNIST (SPEEDRUN.md), in latents: mnist_latent by the optimiser of mnist_speedrun.
 
 `python benchmarks/speedrun.py mnist --config mnist_latent_speedrun` trains mnist_autoencoder_speedrun first, in the
 same ten minutes.

@@ -1,4 +1,4 @@
-"""The record of ten minutes of MNIST on 2 CPU cores (SPEEDRUN.md): mnist by Muon, drawn by a sampler with noise."""
+"""Ten minutes of MNIST on 2 CPU cores (SPEEDRUN.md), in pixels: mnist by Muon, drawn by a sampler with noise."""
 
 from dataclasses import replace
 
