@@ -71,23 +71,33 @@ def one(track: Track, options: argparse.Namespace, judge: Path, seed: int) -> Se
     config, minutes, fields = options.config or track.config, options.minutes or track.minutes, list(options.changes)
     with tempfile.TemporaryDirectory() as programs:  # else the second would not compile
         train = partial(run, "train.py", f"seed={seed}", JAX_COMPILATION_CACHE_DIR=programs)
-        if autoencoder := autoencoder_of(config):
-            codec = f"{folder}_autoencoder"
-            minutes -= train("--config", autoencoder, "--workdir", codec)[0] / 60
-            fields.append(f"system.codec={codec}")
+        runs, most = [folder], 0
+        if autoencoder := autoencoder_of(config, minutes):
+            runs.append(Path(f"{folder}_autoencoder"))
+            seconds, most = train("--config", autoencoder, "--workdir", str(runs[-1]))
+            minutes -= seconds / 60
+            fields.append(f"system.codec={runs[-1]}")
         _, held = train("--config", config, "--workdir", str(folder), f"training.minutes={minutes:g}", *fields)
     how = ["--workdir", str(folder), "--features", str(judge), "--labels", track.labels, *options.sample.split()]
     for count in options.num:
         run("evaluate.py", *how, "--num", str(count))
-    return {**trained(folder), "memory": held, "of": {count: judged(folder, count) for count in options.num}}
+    whole = {"parameters": sum(map(parameters, runs)), "memory": max(held, most)}
+    return {**trained(folder), **whole, "of": {count: judged(folder, count) for count in options.num}}
 
 
-def autoencoder_of(config: str) -> str | None:
-    """The config of it, if there is one: its run has its name."""
+def autoencoder_of(config: str, minutes: float) -> str | None:
+    """The config of it, if there is one: its run has its name. It must leave some of the minutes."""
     from jaxdiff.base import code
 
-    codec = code.load(config).codec
-    return codec and Path(codec).name
+    codec = code.load(ROOT / config if config.endswith(".py") else config).codec
+    if codec is None:
+        return None
+    takes = code.load(Path(codec).name).training.minutes
+    if takes is None or takes >= minutes:
+        raise SystemExit(
+            f"{Path(codec).name} must have training.minutes, fewer than {minutes:g}: the ledger trains it first"
+        )
+    return Path(codec).name
 
 
 def trained(folder: Path) -> Seen:
@@ -95,7 +105,7 @@ def trained(folder: Path) -> Seen:
         rows = list(csv.DictReader(file))
     steps = max(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdecimal())
     rate = median(float(row["images_per_second"]) for row in rows)
-    return {"steps": steps, "rate": rate, "parameters": parameters(folder)}
+    return {"steps": steps, "rate": rate}
 
 
 def parameters(folder: Path) -> int:

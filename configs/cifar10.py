@@ -3,7 +3,7 @@
 Unlike the paper: labels are dropped at times, so that guidance works, and images are only flipped.
 
 Cost and result: only begun here (RESULTS.md); at a batch of 16 it takes 9 GB on a CPU. Compiled for a TPU v5e
-it needs 14.7 of 16 GB, and the chip trains at most 1,630 images a second: at least 35 hours in all, and 8.6 on an H100.
+it needs 14.7 of 16 GB, and the chip trains at most 1,630 images a second: at least 34 hours in all, and 8.6 on an H100.
 """
 
 from jaxdiff.core import samplers

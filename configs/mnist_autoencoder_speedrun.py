@@ -1,4 +1,4 @@
-"""The autoencoder under mnist_latent_speedrun: mnist_autoencoder in three of its ten minutes."""
+"""The autoencoder under mnist_latent_speedrun: mnist_autoencoder in 2.7 minutes."""
 
 from dataclasses import replace
 

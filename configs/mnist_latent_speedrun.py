@@ -1,7 +1,7 @@
-"""The record of ten minutes of MNIST (SPEEDRUN.md), in latents: mnist_latent by the optimiser of mnist_speedrun.
+"""Ten minutes of MNIST (SPEEDRUN.md) in latents: mnist_latent by the optimiser of mnist_speedrun.
 
-`python benchmarks/speedrun.py mnist --config mnist_latent_speedrun` trains mnist_autoencoder_speedrun first, in the
-same ten minutes.
+`python benchmarks/speedrun.py mnist --config mnist_latent_speedrun` trains mnist_autoencoder_speedrun first, and gives
+this one what is left of the ten minutes; `train.py` needs that run in runs/mnist_autoencoder_speedrun.
 """
 
 from dataclasses import replace

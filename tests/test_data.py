@@ -749,7 +749,7 @@ def test_files_to_be_fetched_by_hand(tmp_path, monkeypatch):
 
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(prepare, "find_spec", lambda name: name)
-    with pytest.raises(ValueError, match=r"in there \(to be fetched by hand: .*ILSVRC2012_img_train") as caught:
+    with pytest.raises(ValueError, match=r"in there \(its files are fetched by hand: .*_train") as caught:
         prepare.prepare("imagenet2012")
     assert str(tmp_path / "downloads" / "manual") in str(caught.value)
     assert "network" not in str(caught.value)

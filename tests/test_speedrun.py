@@ -59,10 +59,12 @@ def test_numbers_are_those_of_so_many_samples(tmp_path):
 def test_an_autoencoder_is_trained_by_the_same_clock(config, minutes, tmp_path, monkeypatch):
     """A stand-in takes the commands: three minutes each."""
     asked = []
-    monkeypatch.setattr(speedrun, "run", lambda *command, **_: (asked.append(command), (180.0, 10**9))[1])
+    monkeypatch.setattr(speedrun, "run", lambda *command, **_: (asked.append(command), (180.0, 10 - len(asked)))[1])
     monkeypatch.setattr(speedrun, "trained", lambda _: {})
+    monkeypatch.setattr(speedrun, "parameters", lambda _: 50)
     options = argparse.Namespace(**{**vars(OPTIONS), "config": config, "num": []}, sample="")
-    speedrun.one(speedrun.TRACKS["mnist"], options, tmp_path / "judge", seed=5)
+    seen = speedrun.one(speedrun.TRACKS["mnist"], options, tmp_path / "judge", seed=5)
+    assert (seen["memory"], seen["parameters"]) == (9, 50 * len(asked))  # the most that either held; of both
     *before, last = asked
     assert {"seed=5", f"training.minutes={minutes}", "seed=1"} <= set(last)
     assert [command[command.index("--config") + 1] for command in before] == ["mnist_autoencoder_speedrun"] * (
@@ -71,6 +73,12 @@ def test_an_autoencoder_is_trained_by_the_same_clock(config, minutes, tmp_path, 
     for command in before:
         assert "seed=5" in command
         assert f"system.codec={command[command.index('--workdir') + 1]}" in last
+
+
+@pytest.mark.parametrize(("config", "minutes"), [("mnist_latent", 10), ("mnist_latent_speedrun", 2)])
+def test_an_autoencoder_must_leave_time(config, minutes):
+    with pytest.raises(SystemExit, match=f"training.minutes, fewer than {minutes}"):
+        speedrun.autoencoder_of(config, minutes)
 
 
 @pytest.mark.parametrize("track", speedrun.TRACKS.values(), ids=str)

@@ -14,7 +14,6 @@ def prepare(name: str) -> None:
     import tensorflow_datasets as tfds
 
     from jaxdiff.base.files import is_full
-    from jaxdiff.base.text import first_line
     from jaxdiff.data import originals
 
     without, there = name.partition(":")[0] in originals.FORMS, find_spec("tensorflow") is not None
@@ -23,8 +22,9 @@ def prepare(name: str) -> None:
             f"that takes TensorFlow, once: pip install tensorflow-cpu (reading it later does not, and "
             f"{', '.join(originals.FORMS)} are prepared without)"
         )
-    builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"), file_format="array_record")
+    builder = None
     try:
+        builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"), file_format="array_record")
         if without:
             originals.prepare(builder)
         else:
@@ -34,13 +34,13 @@ def prepare(name: str) -> None:
     except Exception as error:  # of the network, the disk, or the data set's own code
         if is_full(error):
             raise ValueError(f"no space is left: {error}") from None
-        message = first_line(error)[:300].removesuffix(" using instructions:")
+        message = " ".join(str(error).split()).partition(" using instructions:")[0][:300]  # which come below
         raise ValueError(f"{type(error).__name__}, {message} ({_cure(builder)})") from None
 
 
 def _cure(builder: Any) -> str:
-    by_hand = (builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").strip()
-    return f"to be fetched by hand: {by_hand}" if by_hand else "it is downloaded: is there a network?"
+    by_hand = (getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None) or "").strip()
+    return f"its files are fetched by hand: {by_hand}" if by_hand else "it is downloaded: is there a network?"
 
 
 def main() -> int:
