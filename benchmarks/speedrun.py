@@ -92,12 +92,11 @@ def autoencoder_of(config: str, minutes: float) -> str | None:
     codec = code.load(ROOT / config if config.endswith(".py") else config).codec
     if codec is None:
         return None
-    takes = code.load(Path(codec).name).training.minutes
+    name = Path(codec).name
+    takes = code.load(name).training.minutes
     if takes is None or takes >= minutes:
-        raise SystemExit(
-            f"{Path(codec).name} must have training.minutes, fewer than {minutes:g}: the ledger trains it first"
-        )
-    return Path(codec).name
+        raise SystemExit(f"{name} must have training.minutes, fewer than {minutes:g}: the ledger trains it first")
+    return name
 
 
 def trained(folder: Path) -> Seen:

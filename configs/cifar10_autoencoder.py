@@ -1,6 +1,6 @@
 """The autoencoder under cifar10_latent: 32x32 to latents of 8x8x4.
 
-Cost and result: not trained to its end here yet. By its compiler an H100 takes at least a minute and a half.
+Cost and result: not trained to its end here yet. Compiled for an H100 it takes at least a minute and a half.
 """
 
 from jaxdiff.data import Tfds

@@ -1,7 +1,7 @@
 """CIFAR-10 by DDPM as published (Ho et al. 2020): 35.7 million parameters, 1,000 steps, 800,000 steps of training.
 
-Cost and result: not trained to its end here yet. By their compilers an H100 takes at least 2 hours, a
-TPU v5e 5.
+Cost and result: not trained to its end here yet. Compiled for an H100 it takes at least 2 hours,
+for a TPU v5e 5.
 """
 
 from jaxdiff.core.samplers import DDPM

@@ -1,7 +1,7 @@
 """CIFAR-10 by a transformer, DiT-S with patches of 2x2 pixels (Peebles & Xie 2023), trained as cifar10_flow.
 
-Cost and result: not trained to its end here yet. By their compilers an H100 takes at least 1.5 hours,
-a TPU v5e 4.7.
+Cost and result: not trained to its end here yet. Compiled for an H100 it takes at least 1.5 hours,
+for a TPU v5e 4.7.
 """
 
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """CIFAR-10 in one step, from nothing, as mnist_meanflow but without guidance; times are spread more widely.
 
-Cost and result: not trained here yet, but for two steps of a small network. By its compiler an H100
-takes at least 24 hours.
+Cost and result: not trained here yet, but for two steps of a small network. Compiled for an H100
+it takes at least 24 hours.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """CIFAR-10 in 10 minutes on one H100 (SPEEDRUN.md): cifar10_speedrun with DDPM's UNet and a batch of 512.
 
-Cost and result: not run here. By its compiler an H100 makes at most 14,060 images a second, 16,400
+Cost and result: not run here. Compiled for an H100 it makes at most 14,060 images a second, 16,400
 steps in ten minutes without compiling, and needs 11.3 GB.
 """
 

@@ -1,6 +1,6 @@
 """CIFAR-10 from prompts: attention to the words of a text encoder that is trained along, AdamW, a cosine schedule.
 
-Cost and result: not trained to its end here yet. By its compiler an H100 takes at least 46 minutes.
+Cost and result: not trained to its end here yet. Compiled for an H100 it takes at least 46 minutes.
 """
 
 from jaxdiff.data import Tfds

@@ -1,6 +1,6 @@
 """STL-10 at 96x96 from its 100,000 unlabelled photographs; the classifier of stl10_classifier can guide it.
 
-Cost and result: not trained to its end here yet. By its compiler an H100 takes at least 2.6 hours.
+Cost and result: not trained to its end here yet. Compiled for an H100 it takes at least 2.6 hours.
 """
 
 from jaxdiff.core import times

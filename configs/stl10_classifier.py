@@ -1,6 +1,6 @@
 """A classifier of noisy photographs at 96x96, on the process of config stl10, from its 5,000 labelled ones.
 
-Cost and result: not trained to its end here yet. By its compiler an H100 takes at least a minute and a half.
+Cost and result: not trained to its end here yet. Compiled for an H100 it takes at least a minute and a half.
 """
 
 from jaxdiff.core import c_noise, inputs, process, times

@@ -75,6 +75,27 @@ def test_the_page_to_learn_from(tmp_path, monkeypatch, optimised):
     assert sorted(shown) == sorted(path.name for path in tmp_path.glob("*.png"))
 
 
+def tiny(size, net):
+    net = [f"{net}.{change}" for change in ("channels=8", "multipliers=(1,)", "blocks=1", "groups=4")]
+    return *net, f"data.size={size}", "batch_size=2", "system.shown=2", *SHORT
+
+
+def unet(net):
+    return f"{net}.attention=(0,)", f"{net}.head_channels=8"
+
+
+def edited_as_its_page_says(done):
+    """The commands on runs/mine."""
+    Image.new("RGB", (4, 4)).save("small.png")
+    for name in ("photo.jpg", "other.jpg", "mask.png"):
+        Image.new("RGB", (40, 30), "white").save(name)
+    page = (ROOT / "docs/editing.md").read_text()
+    commands = re.findall(r"^    python sample.py (--workdir runs/mine .*)", page, re.MULTILINE)
+    assert len(commands) == 6
+    for command in commands:
+        done(sample, *re.sub(r"(--steps|--resample) \d+", r"\1 2", command).split(), "--out", "edited.png")
+
+
 def test_the_page_on_photos(tmp_path, monkeypatch, called):
     """Its configs, made small, on two photographs; and the commands of the page on editing, on one of them."""
     monkeypatch.chdir(tmp_path)
@@ -91,24 +112,10 @@ def test_the_page_on_photos(tmp_path, monkeypatch, called):
         code, _, err = called(command.main, *flags)
         assert code == 0, err
 
-    def tiny(size, net):
-        net = [f"{net}.{change}" for change in ("channels=8", "multipliers=(1,)", "blocks=1", "groups=4")]
-        return *net, f"data.size={size}", "batch_size=2", "system.shown=2", *SHORT
-
-    def unet(net):
-        return f"{net}.attention=(0,)", f"{net}.head_channels=8"
-
     net = "system.network"
     drawn = *tiny(16, net), *unet(net), "system.steps=2"
     done(train, "--config", "mine.py", *drawn, "held_out.size=16")
-    Image.new("RGB", (4, 4)).save("small.png")
-    for name in ("photo.jpg", "other.jpg", "mask.png"):
-        Image.new("RGB", (40, 30), "white").save(name)
-    page = (ROOT / "docs/editing.md").read_text()
-    commands = re.findall(r"^    python sample.py (--workdir runs/mine .*)", page, re.MULTILINE)
-    assert len(commands) == 6
-    for command in commands:
-        done(sample, *re.sub(r"(--steps|--resample) \d+", r"\1 2", command).split(), "--out", "edited.png")
+    edited_as_its_page_says(done)
 
     (tmp_path / "my_images" / "captions.csv").write_text("file,caption\na.png,a dog on a beach\nb.jpg,a red car\n")
     inner = f"{net}.network"
