@@ -519,6 +519,7 @@ REFUSED = {
     "project_resampled": True,
     "noise_embedding": GaussianFourier(),
     "down_padding": (1, 0),
+    "patch": 2,
     "multipliers": (2, 2),
     "noise_width": 6,
     "channels": 10,

@@ -1,5 +1,7 @@
 """Networks: published sizes, one image and a batch, what they embed, precision, refusals."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,7 @@ NETS = {  # each with the condition of four images
     "unet": (UNet(**SMALL), None),
     "unet, labels": (UNet(**SMALL, attention=(), middle_attention=False, classes=10, scale_shift=True), LABELS),
     "unet, in blocks": (unet.NCSNPP.clone(**SMALL, noise_width=32), None),
+    "unet, patches": (UNet(**SMALL, patch=2, classes=10), LABELS),
     "unet, text": (UNet(**SMALL, text=True), Text(jax.random.normal(jax.random.key(7), (4, 5, 24)))),
     "prompted": (Prompted(UNet(**SMALL, classes=10, text=True), TextEncoder(WORDS.count, 16, 1)), (LABELS, PROMPTS)),
     "self-conditioned": (SelfConditioned(UNet(**SMALL, out_channels=1)), None),
@@ -196,6 +199,24 @@ def test_labels_and_the_one_for_none_have_their_vectors(net):
     answers = jax.jit(jax.vmap(lambda label: net.apply(variables, x, 0.0, label)))(jnp.arange(-1, 12))
     assert bool(jnp.isfinite(answers[1:12]).all())
     assert bool(jnp.isnan(answers[jnp.array([0, 12])]).all())  # too late to refuse
+
+
+@pytest.mark.parametrize("patch", [2, 3])
+def test_patches_are_images_of_more_channels(patch):
+    rows, columns, channels = 4, 6, 2
+    x = jax.random.normal(jax.random.key(0), (rows * patch, columns * patch, channels))
+    order = list(itertools.product(range(patch), range(patch), range(channels)))  # of the channels
+    patches = jnp.stack([x[i::patch, j::patch, c] for i, j, c in order], -1)
+    nets = UNet(**SMALL, out_channels=channels), EncoderUNet(**SMALL, attention=())
+    for net, plain in zip(nets, (nets[0].clone(out_channels=len(order)), nets[1]), strict=True):
+        patched = net.clone(patch=patch)
+        variables = started(plain, patches, 0.3)
+        assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shaped(patched, x, 0.3))
+        expected, answer = jax.jit(plain.apply)(variables, patches, 0.3), jax.jit(patched.apply)(variables, x, 0.3)
+        if net is nets[0]:
+            assert answer.shape == x.shape
+            answer = jnp.stack([answer[i::patch, j::patch, c] for i, j, c in order], -1)
+        np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("side", [28, 32, 64, 96, 128])
@@ -488,6 +509,7 @@ def test_latents_of_small_images_are_as_said():
         (lambda: shaped(UNet(), square(30), 0.0), "divisible by 8, got 30x30: 24x24 and 32x32 would do"),
         (lambda: shaped(UNet(), jnp.zeros((4, 20, 3)), 0.0), "divisible by 8, got 4x20: 8x16 and 8x24 would do"),
         (lambda: shaped(UNet(), jnp.zeros((32, 30, 3)), 0.0), "got 32x30: 32x24 and 32x32 would do"),
+        (lambda: shaped(UNet(patch=3), square(28), 0.0), "divisible by 24, got 28x28: 24x24 and 48x48 would do"),
         (lambda: shaped(DiT(patch=4), square(30), 0.0), "divisible by 4"),
         (lambda: shaped(SmallUNet(), square(30), 0.0), "divisible by 4"),
         (lambda: shaped(TINY, square(7, 1)), "divisible by 2"),
@@ -532,6 +554,7 @@ def test_latents_of_small_images_are_as_said():
         ),
         (lambda: UNet(text=True, attention=(), middle_attention=False), "attention at some level, to see the text"),
         (lambda: UNet(groups=0), "groups > 0"),
+        (lambda: UNet(patch=0), "patch > 0"),
         (lambda: UNet(heads=-1), "heads > 0"),
         (lambda: UNet(multipliers=(0.001, 1)), "multipliers > 0"),
         (lambda: UNet(down_padding=(0, 0)), "down_padding"),

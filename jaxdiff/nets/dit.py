@@ -8,7 +8,20 @@ from jaxtyping import Array
 
 from jaxdiff.base.checks import require
 from jaxdiff.nets.blocks import Conditioning, divides, numbers_of, parted
-from jaxdiff.nets.layers import Dtype, Net, NoiseEmbedding, Positional, Positive, Rate, attend, dense, full, layer_norm
+from jaxdiff.nets.layers import (
+    Dtype,
+    Net,
+    NoiseEmbedding,
+    Positional,
+    Positive,
+    Rate,
+    attend,
+    dense,
+    from_patches,
+    full,
+    layer_norm,
+    to_patches,
+)
 
 
 class DiTBlock(Net):
@@ -61,10 +74,10 @@ class DiT(Net):
         divides(self.patch, x)
         label, _ = parted(condition, self.classes is not None, text=False)
         numbers = numbers_of(x, c_noise)
-        *_, height, width, channels = x.shape
-        grid = height // self.patch, width // self.patch
-        h = dense(self.width, dtype=self.dtype, name="first")(to_patches(x, self.patch))
-        h = h + jnp.broadcast_to(positions(*grid, self.width), h.shape).astype(h.dtype)
+        channels, x = x.shape[-1], to_patches(x, self.patch)
+        *lead, rows, columns, _ = x.shape
+        h = dense(self.width, dtype=self.dtype, name="first")(x.reshape(*lead, rows * columns, -1))
+        h = h + jnp.broadcast_to(positions(rows, columns, self.width), h.shape).astype(h.dtype)
         block = nn.remat(DiTBlock) if self.remat else DiTBlock
         vectors = [
             self.embed(numbers, label, f"embedding_{i}" if self.own_embedding else "embedding")
@@ -85,7 +98,7 @@ class DiT(Net):
         shift, scale = jnp.split(both, 2, -1)
         h = layer_norm(affine=False, dtype=dtype)(h) * (1 + scale) + shift
         h = dense(self.patch**2 * out, zero=True, dtype=dtype, name="last")(h)
-        return from_patches(h, self.patch, grid)
+        return from_patches(h.reshape(*lead, rows, columns, -1), self.patch)
 
     def embed(self, numbers: Array, label: Any, name: str) -> Array:
         """The embedding of noise level and label."""
@@ -98,20 +111,6 @@ class DiT(Net):
             name=name,
         )
         return make(numbers, label)
-
-
-def to_patches(x: Array, patch: int) -> Array:
-    """[..., height, width, channels] -> [..., patches, patch patch channels]."""
-    *lead, height, width, channels = x.shape
-    x = x.reshape(*lead, height // patch, patch, width // patch, patch, channels).swapaxes(-4, -3)
-    return x.reshape(*lead, -1, patch * patch * channels)
-
-
-def from_patches(x: Array, patch: int, grid: tuple[int, int]) -> Array:
-    """The inverse of `to_patches`."""
-    lead, (rows, columns) = x.shape[:-2], grid
-    x = x.reshape(*lead, rows, columns, patch, patch, -1).swapaxes(-4, -3)
-    return x.reshape(*lead, rows * patch, columns * patch, -1)
 
 
 def positions(rows: int, columns: int, width: int) -> Array:

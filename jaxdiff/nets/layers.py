@@ -223,6 +223,23 @@ def _fused(q: Array, k: Array) -> bool:
     return q.size > 0 and even and q.dtype.itemsize == 2 and q.shape[-1] in range(8, 129, 8) and machine.kind().cudnn
 
 
+# --- patches ----------------------------------------------------------------------------------------------------------
+
+
+def to_patches(x: Array, patch: int) -> Array:
+    """[..., rows patch, columns patch, channels] -> [..., rows, columns, patch patch channels]."""
+    *lead, height, width, channels = x.shape
+    x = x.reshape(*lead, height // patch, patch, width // patch, patch, channels).swapaxes(-4, -3)
+    return x.reshape(*lead, height // patch, width // patch, -1)
+
+
+def from_patches(x: Array, patch: int) -> Array:
+    """The inverse of `to_patches`."""
+    *lead, rows, columns, _ = x.shape
+    x = x.reshape(*lead, rows, columns, patch, patch, -1).swapaxes(-4, -3)
+    return x.reshape(*lead, rows * patch, columns * patch, -1)
+
+
 # --- half and double size; taps are those of the filter, such as (1, 1) or (1, 3, 3, 1) ------------------------------
 
 

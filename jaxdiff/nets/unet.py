@@ -21,8 +21,10 @@ from jaxdiff.nets.layers import (
     Positive,
     Rate,
     downsample,
+    from_patches,
     full,
     silu,
+    to_patches,
     upsample,
 )
 
@@ -30,8 +32,9 @@ from jaxdiff.nets.layers import (
 class ContractingPath(Net):
     """The first half of a UNet (Ronneberger et al. 2015), with all that the two halves share.
 
-    A level is a size of the image: level 0 is its own, each further one half of that. `multipliers` gives the
-    channels of each level, `attention` the levels whose pixels look at each other, and at a text if there is one.
+    A level is a size of the image: level 0 is its own, or that in patches, each further one half of it. `multipliers`
+    gives the channels of each level, `attention` the levels whose pixels look at each other, and at a text if there
+    is one.
     """
 
     channels: int = 128  # of a level whose multiplier is 1
@@ -53,6 +56,7 @@ class ContractingPath(Net):
     taps: tuple[float, ...] = (1.0, 1.0)  # the filter of the resampling in a block
     project_resampled: bool = False  # such a block has a 1x1 convolution beside it even where channels fit
     residual_input: bool = False  # the image itself, made smaller, is added at each level
+    patch: int = 1  # patch x patch pixels are the channels of one on level 0
     skip_scale: float = 1.0  # the factor of each sum of a block
     # how it computes
     groups: int | None = None  # of each group norm; None: by the channels
@@ -77,7 +81,7 @@ class ContractingPath(Net):
 
     def embed(self, x: Array, c_noise: Array, label: Any = None, text: Text | None = None, **labels: Any) -> Array:
         """The embedding of noise level, label and text."""
-        divides(2 ** (len(self.multipliers) - 1), x)
+        divides(self.patch * 2 ** (len(self.multipliers) - 1), x)
         noise_width = self.channels if self.noise_width is None else self.noise_width
         width = 4 * self.channels if self.embedding_width is None else self.embedding_width
         make = Conditioning(
@@ -131,6 +135,7 @@ class ContractingPath(Net):
 
     def descend(self, x: Array, embedding: Array, text: Text | None) -> list[Array]:
         """The image after each step of the way down."""
+        x = to_patches(x, self.patch)
         image, x = x, Conv(self.channels, dtype=self.dtype, name="first")(x)
         skips = [x]
         for level, width in enumerate(self.widths):
@@ -199,7 +204,8 @@ class UNet(ContractingPath):
                 h = self.doubled(level, h, vector)
         # the answer in full precision, whatever came before
         h = silu(GroupNorm(self.groups, self.epsilon, full(self.dtype), name="last_norm")(h))
-        return Conv(out, zero=True, dtype=full(self.dtype), name="last")(h)
+        h = Conv(self.patch**2 * out, zero=True, dtype=full(self.dtype), name="last")(h)
+        return from_patches(h, self.patch)
 
     def doubled(self, level: int, x: Array, embedding: Array) -> Array:
         width = x.shape[-1]
