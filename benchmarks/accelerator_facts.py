@@ -175,7 +175,7 @@ def exported_draws_the_same(toy: bool) -> Found:
         command = [sys.executable, __file__, folder, *(["toy"] if toy else [])]
         child = subprocess.run(command, env=found, capture_output=True, text=True, check=False)
         if child.returncode:
-            raise RuntimeError(f"the process on the CPU: {[*child.stderr.splitlines(), 'nothing'][-2]}")
+            raise RuntimeError(f"the process on the CPU: {['it said nothing', *child.stderr.splitlines()][-1]}")
         there = _checked(np.load(Path(folder) / "images.npy"))
         sampler = jax.export.deserialize(bytearray((Path(folder) / "sampler").read_bytes()))
     here = sampler.call(np.uint32(0), np.arange(COUNT, dtype=np.uint32), np.arange(COUNT, dtype=np.int32))

@@ -45,8 +45,7 @@ TRACKS = {
     "cifar10": Track("cifar10_speedrun", 100, "cifar10_classifier"),
     "cifar10_h100": Track("cifar10_speedrun_h100", 10, "cifar10_classifier"),
 }
-"""One seed's run, as it was seen."""
-Seen = dict[str, Any]
+Seen = dict[str, Any]  # of one seed's run
 
 
 def run(*command: str, **environment: str) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""CIFAR-10 in 100 minutes on 2 CPU cores (SPEEDRUN.md): mnist_speedrun in patches of 2x2, by noise levels of cifar10.
+"""CIFAR-10 in 100 minutes on 2 CPU cores (SPEEDRUN.md): mnist_speedrun in patches of 2x2, with noise as in cifar10.
 
 Cost and result: not run here yet; there is no record.
 """
@@ -26,6 +26,6 @@ config = replace(
     data=Tfds("cifar10"),
     held_out=Tfds("cifar10", "test"),
     augment=Augment(flip=True),
-    batch_size=128,  # Muon takes as long for a small one
+    batch_size=128,  # an update of Muon costs the same for any
     training=replace(mnist_speedrun.training, minutes=100, averages=(Ema(0.999),)),
 )

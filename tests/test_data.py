@@ -20,6 +20,8 @@ from PIL import Image
 
 from jaxdiff.base import files
 from jaxdiff.data import Arrays, Batches, Digits, Examples, Folder, Hub, Source, Tfds, cache, folder, records
+from jaxdiff.data.folder import shapes_in
+from jaxdiff.data.labels import renumbered
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("JAXDIFF_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -299,6 +301,25 @@ def test_a_file_that_goes_bad_is_named(classes):
 
 
 @pytest.mark.skipif(not (DATA / "odd_images").exists(), reason="no shared odd images")
+def test_of_shapes_a_file_that_goes_bad_is_named_too(classes):
+    Path(classes, "empty.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"empty.png cannot be read: the file is empty"):
+        shapes_in(str(classes))
+
+
+def test_labels_of_other_numbers_are_known_by_name():
+    labels, cats = np.array([0, 1, 1], np.int32), ("cat", "dog")
+    known = ("airplane", "cat", "dog")
+    assert renumbered(labels, cats, known, "it").tolist() == [1, 2, 2]
+    assert renumbered(labels, ("0", "10", "2"), known, "it").tolist() == [0, 10, 10]  # names of folders, as text
+    for unnamed in ((), ("0", "1", "2")):
+        assert renumbered(labels, cats, unnamed, "it").tolist() == [0, 1, 1]
+    assert renumbered(labels, None, known, "it").tolist() == [0, 1, 1]
+    with pytest.raises(ValueError, match="it knows no class ship, but airplane, cat, dog: name the classes alike"):
+        renumbered(labels, ("cat", "ship"), known, "it")
+    assert renumbered(labels * 0, ("cat", "ship"), known, "it").tolist() == [1, 1, 1]  # of which there is none
+
+
 def test_shared_odd_images_as_a_folder():
     examples = Folder(DATA / "odd_images", 64).open()
     assert examples.images.shape == (39, 64, 64, 3)
@@ -711,11 +732,11 @@ def test_bad_tfds_are_refused(tfds_folder, source, says):
 
 @pytest.mark.skipif(find_spec("tensorflow") is not None, reason="TensorFlow is here, and would download")
 def test_preparing_says_what_to_install(tmp_path, monkeypatch, capfd):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     with pytest.raises(ValueError, match=r"svhn_cropped is not in .* could not be prepared: .* pip install tensorflow"):
         Tfds("svhn_cropped").open()
     assert "preparing svhn_cropped" in capfd.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "tfds").exists()
 
 
 def test_what_was_prepared_in_another_form(tmp_path, tfds_folder, monkeypatch):

@@ -212,6 +212,10 @@ def test_planted_copies_are_found_and_nothing_else():
     assert not none.copied(none.samples).any()
     assert 0.4 < none.closer < 0.6
     assert copies(training[:300], anew[1000:], training).closer == 1
+    with pytest.raises(ValueError, match="5% of the held-out images or more are training images"):
+        copies(anew[:300], training[:300], training)
+    with pytest.raises(ValueError, match="from 5 pixels a side on, these images have 4x20"):
+        copies(anew[:9, :4], anew[:9, :4], training[:, :4])
     inverted = copies(255 - anew[:300], anew[1000:], training)
     assert not inverted.copied(inverted.samples).any()
 
@@ -258,6 +262,10 @@ def failing(images):
 
 def flat(images):
     return np.zeros(len(images))
+
+
+def named(images):
+    return {"features": means(images)}
 '''
 DATA = Digits(split="train")
 
@@ -511,7 +519,8 @@ BAD = {
     ("--from_diffusers", "x"): "--workdir and --from_diffusers contradict each other",
     ("--features", "mine.py:broken"): "features of mine.py:broken are not finite",
     ("--features", "mine.py:flat"): "features must be a row for each of",
-    ("--features", "mine.py:none"): '--features must be one of means, broken, failing, flat, got "none"',
+    ("--features", "mine.py:named"): "features must be numbers, [n, d]; mine.py:named gave dict",
+    ("--features", "mine.py:none"): '--features must be one of means, broken, failing, flat, named, got "none"',
     ("--features", "mine.py:failing"): "--features mine.py:failing failed, IndexError: only integers",
     ("--features", "lit0"): "--features must be lite0, inception, the run of a classifier, or file.py:name, got lit0",
     ("--features", "runs/labelled"): "runs/labelled trained Diffusion, no classifier",

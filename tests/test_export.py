@@ -265,6 +265,6 @@ def test_one_platform_may_do(models, tmp_path):
 
 
 def test_the_docs_show_the_program(folder, models):
-    program = (folder / "digits.txt").read_text().replace(f"{folder}/", "").replace("8, 8, 1", "28, 28, 1")
+    program = (folder / "digits.txt").read_text().replace(f"{folder}/digits", "mnist").replace("8, 8, 1", "28, 28, 1")
     shown = re.sub(r"^ {4}", "", PAGE.read_text(), flags=re.MULTILINE)
     assert program in shown

@@ -342,17 +342,19 @@ def test_a_warm_start_is_one_objective_and_then_the_other():
             return jnp.float32(1)
 
     class Then(ConsistencyTuning):
-        def __call__(self, *example, **known):
-            return jnp.float32(2)
+        def __call__(self, *example, step, **known):
+            return 2 + jnp.float32(step)
 
     objective = WarmStart(First(), 3, Then())
     got = [float(objective(None, None, None, None, None, step=jnp.int32(step))) for step in range(6)]
-    assert got == [1, 1, 1, 2, 2, 2]
+    assert got == [1, 1, 1, 2, 3, 4]  # each counts its own steps
     assert objective.needs_teacher
     assert objective.walks == First()
     assert WarmStart(ConsistencyTuning(), 3, ConsistencyTuning()).walks is None
     with pytest.raises(ValueError, match="two objectives of consistency models"):
         WarmStart(MeanFlowLoss())
+    with pytest.raises(ValueError, match="one kind of walks"):
+        WarmStart(TrajectoryEnd(steps=4), 3, TrajectoryEnd(steps=8))
 
 
 # --- mean flows -------------------------------------------------------------------------------------------------------
@@ -497,9 +499,7 @@ def test_the_end_of_a_flow_map_is_like_a_denoiser():
     model = NetworkDenoiser(
         lambda x, c: mean_velocity(x, c[0], c[0] - c[1]), process, predictions.flow, c_noise=c_noise.time
     )
-    np.testing.assert_allclose(
-        MeanFlow(model)(x, jnp.float32(0.7), jnp.float32(0.2)), GAUSSIAN.flow_map(process, x, 0.7, 0.2), rtol=1e-5
-    )
+    np.testing.assert_allclose(MeanFlow(model)(x, 0.7, 0.2), GAUSSIAN.flow_map(process, x, 0.7, 0.2), rtol=1e-5)
 
 
 KNOWN = NetworkDenoiser(lambda x, c: x, LinearVE(), predictions.EDMPreconditioning(), c_noise=c_noise.log_sigma)
@@ -517,6 +517,7 @@ KNOWN = NetworkDenoiser(lambda x, c: x, LinearVE(), predictions.EDMPreconditioni
         (lambda: WarmStart(TrajectoryEnd(grid=grids.Karras(to_data=False))).check(KNOWN), "down to t = 0"),
         (lambda: ConsistencyTuning(stage_steps=0), "stage_steps > 0 or None"),
         (lambda: TrajectoryEnd(samplers.DDPM()), "a sampler of the ODE"),
+        (lambda: Walked(KNOWN, LinearVE(), samplers.DPMpp2M(eta=1.0)), "a sampler of the ODE"),
         (lambda: TrajectoryEnd(steps=0), "steps"),
         (lambda: TrajectoryEnd(count=0), "count"),
         (lambda: MeanFlowLoss(instant=1.2), "0 <= instant <= 1"),

@@ -17,7 +17,7 @@ from jaxdiff.models import Classification
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.held_out import COLUMNS, COUNT, LEVELS, HeldOut
 from jaxdiff.models.system import Constants
-from jaxdiff.nets import EncoderUNet
+from jaxdiff.nets import EncoderUNet, UNet
 from jaxdiff.training import Training
 from jaxdiff.training.logbook import Logbook
 from jaxdiff.training.metrics import read_metrics
@@ -124,6 +124,17 @@ def test_a_worse_one_does_not_take_its_place(tmp_path, monkeypatch):
     assert best(tmp_path) == ["20"]
 
 
+@pytest.mark.parametrize("late", [{"keep_best": None}, {"held_out": Digits(split="train")}], ids=str)
+def test_what_was_not_kept_or_is_not_comparable_is_no_bar(late, tmp_path, monkeypatch):
+    losses = iter([1.0, 2.0, 4.0, 3.0])
+    monkeypatch.setattr(HeldOut, "numbers", lambda *_: dict.fromkeys(COLUMNS, next(losses)))
+    config = replace(CONFIG, training=replace(TRAINING, keep_best="held_out_loss"))
+    short = replace(config.training, steps=20, schedule_steps=40, keep_best=late.get("keep_best", "held_out_loss"))
+    Experiment(replace(config, training=short, held_out=late.get("held_out", TEST)), tmp_path).train()
+    Experiment(config, tmp_path).train()
+    assert best(tmp_path) == ["40"]
+
+
 def test_a_run_without_it_goes_on_with_it(tmp_path):
     short = replace(TRAINING, steps=20, schedule_steps=40)
     Experiment(replace(CONFIG, held_out=None, training=short), tmp_path).train()
@@ -143,6 +154,13 @@ def test_other_systems_have_it_too(tmp_path):
     few = Training(steps=4, log_every=2, evaluate_every=2, show_every=4, save_every=4)
     Experiment(replace(CONFIG, system=system, augment=Augment(), training=few), tmp_path).train()
     assert rows(tmp_path)[-1]["held_out_loss"] == pytest.approx(np.log(10), rel=0.2)
+
+
+@pytest.mark.parametrize("network", [UNet(channels=8), Dropping()], ids=["unet", "own"])
+def test_a_classifier_must_say_how_many_classes(network, tmp_path):
+    with pytest.raises(ValueError, match=r"a network of so many classes, such as EncoderUNet\(classes=10\)"):
+        Experiment(replace(CONFIG, system=Classification(network)), tmp_path / "run").train()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_distance_of_samples_is_a_column(tmp_path, monkeypatch):

@@ -360,7 +360,7 @@ def test_the_oldest_names_are_understood(small, folder, convolutions):
 def test_a_dit_under_its_old_class(tmp_path):
     made(*CASES["dit"]).save_pretrained(tmp_path)
     new, _ = interop.read(tmp_path)
-    change(tmp_path, _class_name="Transformer2DModel", cross_attention_dim=None, use_linear_projection=False)
+    change(tmp_path, _class_name="Transformer2DModel", cross_attention_dim=None, attention_type="default")
     assert interop.read(tmp_path)[0] == new
     change(tmp_path, norm_type="ada_norm")
     with pytest.raises(ValueError, match=r"can read _class_name .* got 'Transformer2DModel'"):

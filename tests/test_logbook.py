@@ -1,11 +1,13 @@
 """What a run writes down: whole lines, numbers that come back, pictures; one process a folder."""
 
 import csv
+import errno
 import os
 import struct
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from jaxdiff.base.files import locked
 from jaxdiff.data import images
 from jaxdiff.training.logbook import Logbook
 from jaxdiff.training.metrics import COLUMNS, read_metrics, smoothed
+from jaxdiff.training.wandb import begin
 
 
 def row(step, loss=0.1 + 0.2, **others):
@@ -196,6 +199,24 @@ def test_weights_and_biases_gets_it_too(tmp_path):
     assert wandb.rows[0] == (10, {name: row(10)[name] for name in COLUMNS[1:]})
     assert wandb.rows[1] == (10, {"samples": (2, 2, 3)})
     assert wandb.finished
+
+
+def test_a_file_system_without_locks_is_used_as_it_is(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(tmp_path):
+        (tmp_path / "kept").touch()
+
+
+def test_weights_and_biases_that_cannot_begin_are_one_line(tmp_path, monkeypatch):
+    def init(**_):
+        raise RuntimeError("api_key not configured\nrun wandb login")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    with pytest.raises(ValueError, match=r"cannot begin \(RuntimeError: api_key not configured\): wandb login, or"):
+        begin("mine", tmp_path, {})
 
 
 def test_a_lock_names_its_holder_and_ends_with_it(tmp_path):

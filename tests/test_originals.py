@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from jaxdiff.base import files
 from jaxdiff.data import Tfds, download, originals
 from jaxdiff.data.download import Original, fetched
 
@@ -131,6 +132,13 @@ def test_what_was_put_there_by_hand_is_taken(get, server, tmp_path):
     assert server.asked == []
 
 
+def test_what_is_there_is_taken_from_a_folder_that_cannot_be_written(get, tmp_path, monkeypatch):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "it").write_bytes(CONTENT)
+    monkeypatch.setattr(files, "hold", lambda *_, **__: pytest.fail("it was to be written"))
+    assert get("whole").read_bytes() == CONTENT
+
+
 def test_a_file_that_is_damaged_is_fetched_again(get, tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "it").write_bytes(CONTENT[:-1])
@@ -191,7 +199,7 @@ def test_it_is_what_was_published_in_the_order_of_tfds(name, server, at_home, tm
         for content in (server.files[info.filename],)
     }
     monkeypatch.setattr(type(builder), "url_infos", small)
-    originals.prepare(builder)
+    monkeypatch.setattr("jaxdiff.data.tfds._prepare", lambda *_: originals.prepare(builder))
     images = COLOUR if name == "cifar10" else GRAY
     for split in COUNTS:
         examples = Tfds(name, split).open()
@@ -199,8 +207,9 @@ def test_it_is_what_was_published_in_the_order_of_tfds(name, server, at_home, tm
         order = [int(np.flatnonzero((images[split] == image).all((1, 2, 3)))[0]) for image in examples.images]
         assert sorted(order) == list(range(COUNTS[split])) != order  # shuffled, as TFDS does
         np.testing.assert_array_equal(examples.labels, LABELS[split][order])
+        if name == "cifar10":
+            assert examples.classes == NAMES
     if name == "cifar10":
-        assert examples.classes == NAMES
         ids = [record["id"] for record in tfds.data_source(name, split="test", data_dir=tmp_path / "tfds")]
         assert ids == [f"test_{row:05d}".encode() for row in order]
 

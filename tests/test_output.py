@@ -284,7 +284,7 @@ def test_a_missing_single_is_drawn_again(tmp_path):
     first.finish()
     before = contents(tmp_path)
     (tmp_path / "images" / "000005.png").unlink()
-    for name in (".000005.png.123", ".labels.csv.123", ".about.json.7"):
+    for name in (f".{file}.{16 * '3'}.part" for file in ("000005.png", "labels.csv", "about.json")):
         (tmp_path / "images" / name).write_text("of a process that was killed")
     again = singles(tmp_path)
     assert again.done == 5

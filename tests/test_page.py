@@ -10,6 +10,7 @@ from base64 import b64decode
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from PIL import Image
 from systems import exact_system
 
 from jaxdiff.base import pictures
-from jaxdiff.models import Labels, exhibits
+from jaxdiff.models import Labels, about, exhibits
 from jaxdiff.models.config import written
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.model import Model
@@ -206,6 +207,13 @@ def test_a_run_writes_its_page_as_it_goes(tmp_path, monkeypatch):
     forming, guided = seen[-1]["films"][1:]
     assert [frame["caption"] for frame in forming["frames"]] == ["step 1 of 2", "step 2 of 2"]
     assert guided["title"] == "Guidance scales, at step 80"
+
+
+def test_a_run_of_a_class_from_a_notebook_has_its_commands(tmp_path, monkeypatch):
+    monkeypatch.setattr(about, "modules_of", lambda config: {ModuleType("__main__")})  # which has no file there
+    few = replace(toy.config.training, steps=2, save_every=2, log_every=2, show_every=2)
+    Experiment(replace(toy.config, training=few), tmp_path).train()
+    assert json.loads((tmp_path / "about.json").read_text())["commands"]["sample"].endswith(str(tmp_path))
 
 
 def test_seconds_of_a_run():

@@ -102,27 +102,34 @@ def test_drift_and_diffusion_against_the_papers():
     for t in TIMES:
         beta = 0.1 + 19.9 * t
         integral = 0.1 * t + 19.9 * t**2 / 2
-        assert float(VP().drift(t)) == pytest.approx(-beta / 2, rel=1e-5)
-        assert float(VP().diffusion(t)) == pytest.approx(beta**0.5, rel=1e-4)
-        assert float(SubVP().drift(t)) == pytest.approx(-beta / 2, rel=1e-5)
-        assert float(SubVP().diffusion(t)) == pytest.approx((beta * (1 - np.exp(-2 * integral))) ** 0.5, rel=1e-4)
+        assert float(VP().at(t).drift) == pytest.approx(-beta / 2, rel=1e-5)
+        assert float(VP().at(t).diffusion) == pytest.approx(beta**0.5, rel=1e-4)
+        assert float(SubVP().at(t).drift) == pytest.approx(-beta / 2, rel=1e-5)
+        assert float(SubVP().at(t).diffusion) == pytest.approx((beta * (1 - np.exp(-2 * integral))) ** 0.5, rel=1e-4)
         ve = 0.01 * 5000**t * (2 * np.log(5000)) ** 0.5
-        assert float(VE().drift(t)) == 0
-        assert float(VE().diffusion(t)) == pytest.approx(ve, rel=1e-5)
-        assert float(PowerVE(25.0).diffusion(t)) == pytest.approx(25.0**t, rel=1e-5)
+        assert float(VE().at(t).drift) == 0
+        assert float(VE().at(t).diffusion) == pytest.approx(ve, rel=1e-5)
+        assert float(PowerVE(25.0).at(t).diffusion) == pytest.approx(25.0**t, rel=1e-5)
         assert float(PowerVE(25.0).sigma(t)) == pytest.approx(((25 ** (2 * t) - 1) / (2 * np.log(25))) ** 0.5, rel=1e-5)
-        assert float(LinearVE().diffusion(t)) == pytest.approx((2 * 80 * 80 * t) ** 0.5, rel=1e-5)
-        assert float(Flow().drift(t)) == pytest.approx(-1 / (1 - t), rel=1e-5)
-        assert float(Flow().diffusion(t)) == pytest.approx((2 * t / (1 - t)) ** 0.5, rel=1e-5)
-        assert float(Cosine().drift(t)) == pytest.approx(-np.pi / 2 * np.tan(np.pi / 2 * t), rel=1e-4)
+        assert float(LinearVE().at(t).diffusion) == pytest.approx((2 * 80 * 80 * t) ** 0.5, rel=1e-5)
+        assert float(Flow().at(t).drift) == pytest.approx(-1 / (1 - t), rel=1e-5)
+        assert float(Flow().at(t).diffusion) == pytest.approx((2 * t / (1 - t)) ** 0.5, rel=1e-5)
+        assert float(Cosine().at(t).drift) == pytest.approx(-np.pi / 2 * np.tan(np.pi / 2 * t), rel=1e-4)
+
+
+def test_a_table_that_ends_in_noise_keeps_its_last_signal():
+    table = Discrete((0.5,) * 200)
+    for entry in (50, 100, 150, 200):
+        assert float(table.alpha(entry / 200)) == pytest.approx(0.5 ** (entry / 2), rel=1e-4)
+    assert table.t_max == 1
 
 
 def test_a_fine_table_is_close_to_its_continuous_limit():
     table, limit = Discrete(LinearBetas()), VP()
     for t in TIMES:
         assert float(table.alpha(t)) == pytest.approx(float(limit.alpha(t)), rel=0.03)
-        assert float(table.drift(t)) == pytest.approx(float(limit.drift(t)), rel=0.02)
-        assert float(table.diffusion(t)) == pytest.approx(float(limit.diffusion(t)), rel=0.02)
+        assert float(table.at(t).drift) == pytest.approx(float(limit.at(t).drift), rel=0.02)
+        assert float(table.at(t).diffusion) == pytest.approx(float(limit.at(t).diffusion), rel=0.02)
 
 
 @every_process

@@ -317,6 +317,8 @@ def test_resampling_keeps_mean_and_deviation(sampler, process):
         (lambda: samplers.AdaptiveODE(rtol=0), "rtol > 0"),
         (lambda: samplers.AdaptiveODE(max_steps=0), "max_steps must be a whole number, at least 1"),
         (lambda: samplers.PredictorCorrector(predictor=samplers.DPMpp2M()), "samplers without history"),
+        (lambda: samplers.PredictorCorrector(corrector=samplers.DDIM()), "a predictor that steps, .* and a corrector"),
+        (lambda: samplers.PredictorCorrector(samplers.Langevin()), "a predictor that steps, .* and a corrector"),
         (lambda: samplers.Resampling(samplers.DPMpp2M()), r"a sampler without history, such as DDPM\(\)"),
         (lambda: samplers.Resampling(samplers.UniPC()), "a sampler without history"),
         (lambda: samplers.Resampling(5), "a sampler without history"),

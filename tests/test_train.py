@@ -474,10 +474,12 @@ def refused(result, says):
         (("data.size=9999",), "data.size.* 8 to 256"),
         (("system.condition.classes=5",), "network.classes is 10, condition.classes 5: make them equal"),
         (("system.network.classes=5", "system.condition.classes=5"), "labels up to 9, the model knows classes=5"),
+        (("system.network.classes=12", "system.condition.classes=12"), "classes 0, 1, 2, 3, 4, ..., .*must be 10"),
         (("system.guidance_scale=2.0", "system.condition.drop=0.0"), "guidance_scale=2.0 needs a model .*drop=0.1"),
         (("system.steps=0",), "steps must be a whole number, at least 1"),
         (("training.wandb=project",), "needs Weights & Biases: pip install wandb"),
         (("training",), "has the form field.subfield=value"),
+        (("--distributed", "--dry_run"), "--distributed and --dry_run contradict each other"),
         (("--bogus",), "unrecognized arguments: --bogus; --help tells more"),
         (("--work", "x"), 'unrecognized arguments: --work; did you mean "--workdir"?'),
         (("--config", "tests/tyo.py"), 'no config file tests/tyo.py; did you mean "toy"'),
@@ -553,14 +555,16 @@ def test_no_space_later(command, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("patience", "says"), [(3, "not been finite for 10 steps"), (100, "the last 10 steps were")])
 def test_a_run_that_diverges(command, tmp_path, patience, says):
-    code, said = command(
+    call = (
         *(*TOY, "--workdir", tmp_path / "new", "training.placing=jit", "training.steps=10", "training.save_every=10"),
         *("training.optimiser.rate=1e30", "training.optimiser.schedule.warmup=0", f"training.patience={patience}"),
         *("training.schedule_steps=80",),
     )
-    assert code == 2
-    assert says in said.splitlines()[-1]
-    assert "Traceback" not in said
+    for _ in range(2):  # and is not taken for one that has learned, the second time
+        code, said = command(*call)
+        assert code == 2
+        assert says in said.splitlines()[-1]
+        assert "Traceback" not in said
 
 
 # --- said -----------------------------------------------------------------------------------------------------------

@@ -23,13 +23,13 @@ def prepare(distributed: bool = False, elsewhere: bool = False) -> None:
         keep_memory()
         if elsewhere:  # CUDA's plugin is not there to compile for a GPU where it looks for one and finds none
             jax.config.update("jax_platforms", "cpu")
+    _quieten()
+    if distributed:  # before anything is said, which asks JAX for the number of this process
+        count, number = _number("JAX_NUM_PROCESSES"), _number("JAX_PROCESS_ID")  # JAX itself reads the address only
+        jax.distributed.initialize(num_processes=count, process_id=number)
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         _keep_programs()
     compiling.announce()
-    _quieten()
-    if distributed:
-        count, number = _number("JAX_NUM_PROCESSES"), _number("JAX_PROCESS_ID")  # JAX itself reads the address only
-        jax.distributed.initialize(num_processes=count, process_id=number)
     accelerators.check_used()
 
 

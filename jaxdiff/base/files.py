@@ -116,7 +116,7 @@ def check_place(path: Path, instead: str) -> None:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         folder = next(each for each in path.absolute().parents if each.exists())
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=path.name + "_trajectory"):
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=path.name + "_trajectory"):  # the longest name beside it
             pass
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error.strerror}): {instead}") from None
@@ -190,7 +190,9 @@ def _take(lock: TextIO, wait: bool) -> None:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):  # a file system without locks: as on Windows
+            return
         lock.seek(0)
         raise HeldError(lock.read().strip() or "another process") from None
     if lock.writable():

@@ -6,6 +6,7 @@ from jaxdiff.cli.given import read_image, seeds_of
 from jaxdiff.cli.how import grid_of, sampler_of, steps_of
 from jaxdiff.cli.options import fields_of
 from jaxdiff.core import grids, samplers
+from jaxdiff.core.samplers.base import walks_ode
 
 
 def check(o: Namespace) -> None:
@@ -41,7 +42,7 @@ def _check_sampling(o: Namespace) -> None:
         steps_of(o, grids.Uniform(), sampler)
     if o.interpolate is not None and not (sampler.follows_ode or sampler.jumps):
         raise ValueError(f"{sampler} adds noise of its own on the way: interpolate with --sampler ddim or edm")
-    if o.invert and (not sampler.follows_ode or sampler.jumps):
+    if o.invert and not walks_ode(sampler):
         raise ValueError(f"{sampler} does not follow the ODE: invert with --sampler ddim or edm")
 
 

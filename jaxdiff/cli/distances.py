@@ -12,6 +12,7 @@ from jaxdiff.cli import report
 from jaxdiff.cli.evaluation import Evaluation
 from jaxdiff.cli.plan import Plan
 from jaxdiff.data.examples import Examples
+from jaxdiff.data.labels import renumbered
 from jaxdiff.evaluation.features import LITE0, Features
 from jaxdiff.evaluation.summary import Summary
 from jaxdiff.models.judging import classifier_features, features_of
@@ -78,7 +79,7 @@ class Distances:
         found = summary_of(self.features, images, "features")
         numbers = report.compared(found, self.there, self.features)
         if self.judge is not None and samples.labels is not None:
-            labels = samples.labels[images.rows]
+            labels = renumbered(samples.labels, samples.classes, self.judge.classes, self.judge.name)[images.rows]
             numbers["accuracy"] = report.accuracy(self._guesses(found, images, labels), labels)
         self.asked.report.add(of, numbers)
         return numbers
@@ -140,7 +141,7 @@ def plotted(asked: Evaluation, each: list[dict[str, Any]], floor: dict[str, Any]
         return
     (name,) = asked.varied
     tried = [getattr(setting, name) for setting in asked.settings]
-    if "none" in tried:
+    if any(str(each).lower() == "none" for each in tried):  # an average
         return
     path = asked.beside(f"evaluation_{name}.png")
     report.plot(path, name.replace("_", " "), [float(value) for value in tried], each, floor)

@@ -20,7 +20,7 @@ from jaxdiff.cli.evaluate_options import SEVERAL, settings
 from jaxdiff.cli.plan import Plan, planned
 from jaxdiff.cli.report import Report
 from jaxdiff.cli.sample import about
-from jaxdiff.cli.which import newest, place_of
+from jaxdiff.cli.which import modules_of, newest, place_of
 from jaxdiff.data import Arrays
 from jaxdiff.data.examples import Examples
 from jaxdiff.models.config import Config, read_config
@@ -35,9 +35,9 @@ class Evaluation:
     """What the options of evaluate.py ask for."""
 
     def __init__(self, o: Namespace) -> None:
+        self.o, self.modules = o, modules_of(o)
         if o.samples is None and o.workdir is None and o.from_diffusers is None:
-            o.workdir = newest(Path("runs"))
-        self.o, self.modules = o, [code.module(source) for source in o.code or ()]
+            o.workdir = newest(Path("runs"), self.modules)
         self._about: dict[Plan, dict[str, Any]] = {}
         self.settings = list(settings(o))  # of each plan
         self.varied = [name for name in SEVERAL if len({getattr(each, name) for each in self.settings}) > 1]
@@ -115,7 +115,7 @@ class Evaluation:
                 return None
             old = Arrays(str(path)).open()
         assert old is not None
-        return Examples(*_part(old, slice(plan.count)))
+        return Examples(*_part(old, slice(plan.count)), plan.model.classes or None)
 
     def _draw(self, plan: Plan, path: Path, old: Examples | None) -> bool:
         """Whether all are drawn; the first of them are there, it may be."""

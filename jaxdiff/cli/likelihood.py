@@ -14,6 +14,7 @@ from jaxdiff.base.words import plural
 from jaxdiff.cli.evaluation import Evaluation, hashed
 from jaxdiff.cli.halving import halving
 from jaxdiff.cli.plan import Plan
+from jaxdiff.data.labels import renumbered
 from jaxdiff.models.conditions import Labels
 from jaxdiff.models.likelihood import Likelihood, bits_per_dimension
 from jaxdiff.models.real import Shuffled
@@ -32,7 +33,9 @@ def likelihood(asked: Evaluation) -> int:
     some, labels = Shuffled(reference.examples.images, count), reference.examples.labels
     images = some[np.arange(count)]
     known = isinstance(model.system.condition, Labels) and labels is not None and asked.o.data is None
-    given = [int(label) for label in labels[some.rows]] if known and labels is not None else None
+    given = None
+    if known and labels is not None:
+        given = renumbered(labels[some.rows], reference.examples.classes, model.classes, model.name).tolist()
     say(f"{plural(count, 'real image')} ({reference.name}) by {model.name}{', given their labels' * known}")
     drawn = asked.about(plan)
     for name, bound in WAYS.items():

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -201,9 +200,6 @@ class Singles:
         with contextlib.ExitStack() as hold:
             hold.enter_context(_held(folder, about))
             there = set(os.listdir(folder))
-            for name in there:
-                if re.fullmatch(r"\..+\.(png|csv|json)\.\d+", name):  # half a file, of a process that was killed
-                    (folder / name).unlink()
             self._labels = self._known_labels() if _LABELS in there else {}
             self._write_labels()  # without a row that was cut off
             self.done = next((i for i, name in enumerate(self._names) if name not in there), len(self._names))

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.base import code
 from jaxdiff.base.files import unused
 from jaxdiff.base.words import plural
 from jaxdiff.cli.conflicts import check, sides_of
 from jaxdiff.cli.given import Inputs, edit_of, given_images, known_of, parsed_labels
 from jaxdiff.cli.how import guidance_of, sampler_of, steps_of
-from jaxdiff.cli.which import model_of, place_of
+from jaxdiff.cli.which import model_of, modules_of, place_of
 from jaxdiff.core.arguments import check_parts
 from jaxdiff.core.grids import Grid
 from jaxdiff.core.samplers import Sampler
@@ -35,6 +34,7 @@ class Places:
     singles: Path | None = None
     trajectory: bool = False
     opens: bool = False
+    more: bool = False  # whether anything is asked for beside the .npz
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Plan:
 def planned(o: Namespace) -> Plan:
     """Refuses what cannot be, before anything is written."""
     check(o)
-    modules = [code.module(source) for source in o.code or ()]
+    modules = modules_of(o)
     model = model_of(o, modules)
     classifier = None if o.classifier is None else load_classifier(o.classifier, code=modules)
     labels, prompts, scale = conditions_of(o, model, classifier)
@@ -179,7 +179,8 @@ def outpainting_of(o: Namespace, model: Model) -> Outpainting | None:
 
 def places_of(o: Namespace) -> Places:
     picture = o.out or unused(place_of(o) / "samples", ".png")  # that of an earlier call stays
-    return Places(picture, o.npz, o.singles, o.trajectory, o.open)
+    more = bool(o.out or o.singles or o.trajectory or o.open)
+    return Places(picture, o.npz, o.singles, o.trajectory, o.open, more)
 
 
 def about_edit(o: Namespace) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 
 import jaxdiff
 from jaxdiff import interop
-from jaxdiff.base import code, files, pictures
+from jaxdiff.base import files, pictures
 from jaxdiff.base.console import say
 from jaxdiff.base.text import shown
 from jaxdiff.cli.report import Report, table
 from jaxdiff.cli.sample import hashed
-from jaxdiff.cli.which import average_of
+from jaxdiff.cli.which import average_of, modules_of
 from jaxdiff.models import published
 from jaxdiff.models.conditions import Labels, Prompts
 from jaxdiff.models.diffusion import Diffusion
@@ -27,7 +27,7 @@ from jaxdiff.models.run import Run, opened
 
 def publish(o: Namespace) -> int:
     """Writes the folder, whole or not at all; the exit code."""
-    modules = [code.module(source) for source in o.code or ()]
+    modules = modules_of(o)
     run = opened(o.workdir, modules)
     if not isinstance(run.config.system, Diffusion):
         raise ValueError(f"{o.workdir} trained {type(run.config.system).__name__}, which draws no images: name another")

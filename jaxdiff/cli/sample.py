@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import webbrowser
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from jaxdiff.cli import output
 from jaxdiff.cli.drawing import Drawing, in_rows
 from jaxdiff.cli.dry_run import dry_run
 from jaxdiff.cli.plan import Plan, planned
-from jaxdiff.cli.which import newest, place_of
+from jaxdiff.cli.which import modules_of, newest, place_of
 from jaxdiff.models import editing
 from jaxdiff.models.export import export
 from jaxdiff.models.target import target
@@ -29,7 +30,7 @@ from jaxdiff.training.checkpoint import fingerprint
 def draw(o: Namespace) -> int:
     """Draws as the options say; the exit code."""
     if o.from_diffusers is None and o.workdir is None:
-        o.workdir = newest(Path("runs"))
+        o.workdir = newest(Path("runs"), modules_of(o))
     if not o.dry_run:
         check_places(o)
     where = None if o.target is None else target(o.target)
@@ -62,7 +63,9 @@ def drawn(plan: Plan) -> int:
         there = plan.places.npz is not None and output.is_finished(plan.places.npz, plan.count, about(plan))
     if agreed(there):
         say(f"{plan.places.npz} already has its {plural(plan.count, 'image')}")
-        return 0
+        if not plan.places.more:
+            return 0
+        plan = replace(plan, places=replace(plan.places, npz=None))
     with contextlib.ExitStack() as closing:
         with agreeing():
             made = opened(plan) if is_first() else []

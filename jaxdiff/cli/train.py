@@ -9,6 +9,7 @@ from jaxdiff.base import code
 from jaxdiff.base.console import say
 from jaxdiff.base.overrides import overrides
 from jaxdiff.base.text import shown
+from jaxdiff.cli.which import modules_of
 from jaxdiff.models.dry_run import dry_run
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.target import target
@@ -17,7 +18,7 @@ from jaxdiff.training import page
 
 def train(o: Namespace) -> int:
     """Trains as the options say; the exit code."""
-    modules = [code.module(source) for source in o.code or ()]
+    modules = modules_of(o)
     config = overrides(code.load(o.config), o.overrides)
     folder = o.workdir or Path("runs") / Path(o.config).stem
     experiment = Experiment(config, folder, modules, o.accept_data, again())

@@ -45,4 +45,6 @@ def parsed(arguments: list[str] | None = None, prog: str = "train.py") -> argpar
     found = made.parse_intermixed_args(arguments)
     if found.target is not None and not found.dry_run:
         made.error("--target needs --dry_run: what is not here cannot train")
+    if found.distributed and found.dry_run:
+        made.error("--distributed and --dry_run contradict each other: a dry run is of one process")
     return found

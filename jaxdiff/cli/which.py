@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from jaxdiff.base import code
 from jaxdiff.base.plain import CodeNeededError
 from jaxdiff.models.config import read_config
 from jaxdiff.models.diffusion import Diffusion
@@ -14,10 +15,15 @@ from jaxdiff.models.model import Model
 from jaxdiff.models.published import is_of_the_hub
 
 
+def modules_of(o: Namespace) -> list[ModuleType]:
+    """Those that --code names."""
+    return [code.module(source) for source in o.code or ()]
+
+
 def model_of(o: Namespace, code: Sequence[ModuleType]) -> Model:
     if o.from_diffusers is not None:
         return load_diffusers(o.from_diffusers)
-    return load(o.workdir or newest(Path("runs"), code), o.checkpoint, average_of(o.average), code)
+    return load(o.workdir, o.checkpoint, average_of(o.average), code)
 
 
 def place_of(o: Namespace) -> Path:

@@ -66,7 +66,7 @@ class NetworkDenoiser:
     def output(self, x_t: Image, t: Scalar, *condition: Any) -> Image:
         """F: the network's own output, in the precision of its image."""
         c_in = self.input_scale(self.process.alpha(t), self.process.sigma(t))
-        c_noise = self.c_noise(self.process, t)
+        c_noise = jnp.asarray(self.c_noise(self.process, t))
         if self.told:
             c_noise = jnp.stack([c_noise, *(jnp.asarray(number, c_noise.dtype) for number in self.told)])
         F = jnp.asarray(self.network(c_in * x_t, c_noise, *condition), x_t.dtype)
@@ -83,7 +83,8 @@ class NetworkDenoiser:
 class Moved:
     """A denoiser trained on one process, used on another: at equal SNR their x_t differ only by a factor.
 
-    For processes of the same SNR range; beyond its own range the denoiser is asked at the nearer end of it.
+    For processes of the same SNR range: beyond the noisy end of its own the denoiser is asked at that end, and nearer
+    to clean data than it was trained at times that it has not seen.
     """
 
     denoise: Denoiser  # on the process it was trained on

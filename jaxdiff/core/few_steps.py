@@ -22,7 +22,7 @@ from jaxdiff.core.losses import error_of_output, given
 from jaxdiff.core.predictions import flow
 from jaxdiff.core.process import Flow, Image, Point, Process, Scalar
 from jaxdiff.core.rng import KeyArray, normal
-from jaxdiff.core.samplers.base import FlowMap, Sampler
+from jaxdiff.core.samplers.base import FlowMap, Sampler, walks_ode
 from jaxdiff.core.samplers.multistep import DPMpp2M
 from jaxdiff.core.samplers.walk import trajectory
 from jaxdiff.core.times import LogitNormal, LogNormal, Times
@@ -119,8 +119,7 @@ class TrajectoryEnd(FewSteps):
     c: float = 0.03  # rounds the distance off near 0
 
     def __post_init__(self) -> None:
-        walks = isinstance(self.sampler, Sampler) and self.sampler.follows_ode and not self.sampler.jumps
-        require(walks, "a sampler of the ODE, such as DPMpp2M()", self.sampler)
+        require(walks_ode(self.sampler), "a sampler of the ODE, such as DPMpp2M()", self.sampler)
         whole("steps", self.steps, 1, 1000)
         whole("count", self.count, 1, 2**24)
         require(self.c >= 0, "c >= 0", self)
@@ -167,6 +166,8 @@ class WarmStart(FewSteps):
     def __post_init__(self) -> None:
         kinds = all(type(each).flow_map is FewSteps.flow_map for each in (self.first, self.then))
         require(kinds, "two objectives of consistency models, such as TrajectoryEnd() and ConsistencyTuning()", self)
+        walks = {each.walks for each in (self.first, self.then)} - {None}
+        require(len(walks) < 2, "one kind of walks, as those of the first are made", self)
         whole("steps", self.steps, 1, 2**31)
 
     def check(self, model: NetworkDenoiser) -> None:
@@ -182,8 +183,10 @@ class WarmStart(FewSteps):
         return self.first.walks or self.then.walks
 
     def __call__(self, *example: Any, step: Any, **known: Any) -> Scalar:
-        now, later = ((lambda each=each: each(*example, step=step, **known)) for each in (self.first, self.then))
-        return lax.cond(step < self.steps, now, later)
+        def loss(objective: FewSteps, begun: int) -> Any:
+            return lambda: objective(*example, step=step - begun, **known)
+
+        return lax.cond(step < self.steps, loss(self.first, 0), loss(self.then, self.steps))
 
 
 def _point(model: NetworkDenoiser, times: Times, u: Scalar) -> Point:

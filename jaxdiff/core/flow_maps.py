@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff.base.checks import require
 from jaxdiff.core.denoise import Denoiser, NetworkDenoiser
 from jaxdiff.core.process import Image, Process, Scalar
-from jaxdiff.core.samplers.base import FlowMap, Sampler
+from jaxdiff.core.samplers.base import FlowMap, Sampler, walks_ode
 from jaxdiff.core.samplers.ode import AdaptiveODE
 from jaxdiff.core.samplers.walk import walk
 
@@ -24,6 +25,9 @@ class Walked(FlowMap):
     process: Process = struct.field(pytree_node=False)  # on which it was trained
     sampler: Sampler = struct.field(pytree_node=False, default=AdaptiveODE())  # of the ODE
     steps: int = struct.field(pytree_node=False, default=1)  # even ones in t
+
+    def __post_init__(self) -> None:
+        require(walks_ode(self.sampler), "a sampler of the ODE, such as DPMpp2S()", self.sampler)
 
     def __call__(self, x_t: Image, t: Scalar, r: Scalar, *condition: Any) -> Image:
         times = (t + (r - t) * jnp.linspace(0, 1, self.steps + 1)).at[-1].set(r)

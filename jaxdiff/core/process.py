@@ -139,14 +139,6 @@ class Process(ABC):
         """The same at the time of this log-SNR."""
         return self.at(self.time(log_snr))
 
-    def drift(self, t: Time) -> Scalar:
-        """f(t) of dx = f(t) x dt + g(t) dw, for t > 0."""
-        return self.at(t).drift
-
-    def diffusion(self, t: Time) -> Scalar:
-        """g(t) of dx = f(t) x dt + g(t) dw, for t > 0."""
-        return self.at(t).diffusion
-
     def perturb(self, x_0: Image, eps: Image, t: Time) -> Image:
         """x_t, from clean data and noise."""
         return self.at(t).perturb(x_0, eps)

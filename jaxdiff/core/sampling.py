@@ -20,6 +20,7 @@ from jaxdiff.core.grids import Times, checked
 from jaxdiff.core.process import Image, Point, Process
 from jaxdiff.core.rng import KeyArray, first_noise, image_key
 from jaxdiff.core.samplers import Sampler
+from jaxdiff.core.samplers.base import walks_ode
 from jaxdiff.core.samplers.walk import walk
 
 
@@ -112,8 +113,7 @@ def encode(
     check(images.ndim > 1 and len(images) > 0, f"images must be at least one, [n, ...], got shape {images.shape}")
     times = checked(times)
     check_parts(denoise, process, sampler, times)
-    follows = sampler.follows_ode and not sampler.jumps
-    check(follows, f"{sampler} does not follow the ODE: encode with EDM(), Heun() or DDIM()")
+    check(walks_ode(sampler), f"{sampler} does not follow the ODE: encode with EDM(), Heun() or DDIM()")
     last = max(float(times[-1]), process.t_min)  # clean data, without any noise, has no way up
     up = np.append(last, np.flip(times[times > last]))
     check(len(up) > 1, f"times must begin above t = {last:.3g}, where noise begins, got {times[0]:.3g}")

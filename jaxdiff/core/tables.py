@@ -133,8 +133,9 @@ class Discrete(Process):
     def _curves(self) -> tuple[np.ndarray, np.ndarray]:
         """The squared angle and its complement, each with float64's precision near its own zero."""
         alpha_bar = np.concatenate([[1.0], self.alpha_bar])
-        squared_angle = np.arctan2(np.sqrt(1 - alpha_bar), np.sqrt(alpha_bar)) ** 2
-        return _monotone_cubic(squared_angle), _monotone_cubic(np.pi**2 / 4 - squared_angle)
+        angle = np.arctan2(np.sqrt(1 - alpha_bar), np.sqrt(alpha_bar))
+        complement = np.arctan2(np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)) * (np.pi / 2 + angle)  # (pi/2)² - angle²
+        return _monotone_cubic(angle**2), _monotone_cubic(complement)
 
     def alpha(self, t: Time) -> Scalar:
         return jnp.sin(_interpolate(self._curves[1], t) / (np.pi / 2 + self._angle(t)))  # sin(pi/2 - angle)

@@ -36,6 +36,8 @@ def fetched(original: Original, folder: Path) -> Path:
     """The file in this folder, where it may be already, put there by hand; if not, it is downloaded."""
     folder.mkdir(parents=True, exist_ok=True)
     path, part = folder / original.name, folder / f"{original.name}.part"
+    if _is(path, original):  # a folder that cannot be written will do
+        return path
     with files.hold(folder / f"{original.name}.lock", wait=True):  # another process may be at it
         if _is(path, original):
             return path
@@ -89,7 +91,9 @@ def _read(answer: http.client.HTTPResponse) -> bytes:
     """Nothing at the end, wherever the connection is cut off."""
     try:
         return answer.read(_PIECE)
-    except (http.client.IncompleteRead, ConnectionError):
+    except TimeoutError:
+        raise
+    except (http.client.IncompleteRead, OSError):  # an ssl.SSLError is one
         return b""
 
 

@@ -170,7 +170,13 @@ def has_files(path: str) -> bool:
 def shapes_in(path: str) -> dict[tuple[int, ...], str]:
     """The shapes of the images in it as they are, each with the name of a file that has it."""
     place = _place(Path(path))
-    return {shape_of(place.read(name)): name for name in reversed(_listed(place, "auto", path).names)}
+    found: dict[tuple[int, ...], str] = {}
+    for name in reversed(_listed(place, "auto", path).names):
+        try:
+            found[shape_of(place.read(name))] = name
+        except ValueError as error:
+            raise ValueError(f"{path}/{name} cannot be read: {error}") from None
+    return found
 
 
 class _Listed(NamedTuple):

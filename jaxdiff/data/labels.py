@@ -20,3 +20,16 @@ def by_name(labels: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     classes = tuple(sorted(set(labels)))
     number = {name: i for i, name in enumerate(classes)}
     return np.array([number[label] for label in labels], np.int32), classes
+
+
+def renumbered(labels: np.ndarray, names: Sequence[str] | None, known: Sequence[str], who: str) -> np.ndarray:
+    """Labels of the classes `names`, as `who` numbers its own: by name, unless those of either are numbers."""
+    if not names or all(name.isdecimal() for name in known):
+        return labels
+    if all(name.isdecimal() for name in names):
+        return np.array([int(name) for name in names], np.int32)[labels]
+    strange = [names[label] for label in np.unique(labels) if names[label] not in known]
+    if strange:
+        some = ", ".join(known[:5]) + ", ..." * (len(known) > 5)
+        raise ValueError(f"{who} knows no class {strange[0]}, but {some}: name the classes alike")
+    return np.array([known.index(name) if name in known else -1 for name in names], np.int32)[labels]

@@ -1,5 +1,6 @@
 """The image data sets of TensorFlow Datasets, without TensorFlow."""
 
+import contextlib
 import difflib
 import os
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdiff.base.files import cache_folder, hold
 from jaxdiff.base.text import first_line
 from jaxdiff.data.cache import stored
 from jaxdiff.data.examples import Cache, Examples, check_images, chosen, height_and_width, no_split
@@ -39,17 +41,18 @@ class Tfds:
         check_images(self.size, self.channels)
 
     def open(self, cache: Cache = "auto") -> Examples:
-        image, label, classes, shape = self._features()
+        image, label, shape = self._features()
         builder = _prepared(self.name)
+        classes = None if label is None else tuple(builder.info.features[label].names)  # some are known from now on
         source = _data_source(builder, self.split, image)
         found = stored(_Records(builder, self.split, image, label, source, (len(source), *shape)), cache)
         names = f"{builder.info.full_name} {self.split}"
-        if found.labels is None or (found.labels < 0).all():  # -1: TFDS does not know it
+        if found.labels is None or (found.labels < 0).any():  # -1: TFDS does not know it
             return Examples(found.images, unreadable=found.unreadable, names=names)
         return Examples(found.images, found.labels, classes, unreadable=found.unreadable, names=names)
 
-    def _features(self) -> tuple[str, str | None, tuple[str, ...], tuple[int, int, int]]:
-        """The names of the image and, if there is one, of the label; those of the classes; the shape of an image."""
+    def _features(self) -> tuple[str, str | None, tuple[int, int, int]]:
+        """The names of the image and, if there is one, of the label; the shape of an image."""
         import tensorflow_datasets as tfds
 
         features = _builder(self.name).info.features
@@ -58,8 +61,7 @@ class Tfds:
         if not images:
             raise ValueError(f"{self.name} is not a data set of images: it has {', '.join(features)}")
         image, label = chosen(images, "image") or images[0], chosen(labels, "label")
-        classes = () if label is None else tuple(features[label].names)
-        return image, label, classes, self._shape(*features[image].shape)
+        return image, label, self._shape(*features[image].shape)
 
     def _shape(self, height: int | None, width: int | None, channels: int | None) -> tuple[int, int, int]:
         """Of an image, given that of the files."""
@@ -73,8 +75,11 @@ class Tfds:
 def _prepared(name: str) -> Any:
     """A builder whose data are on the disk and can be read in any order."""
     builder = _builder(name)
-    if not (builder.data_path / "dataset_info.json").exists():
-        _prepare(name, builder.data_path)
+    about = builder.data_path / "dataset_info.json"
+    if not about.exists():
+        with _alone(builder.name):  # another process may be at it
+            if not about.exists():
+                _prepare(name, builder.data_path)
         builder = _builder(name)
     if builder.info.file_format.value not in ("array_record", "parquet"):
         raise ValueError(
@@ -82,6 +87,16 @@ def _prepared(name: str) -> Any:
             f"TFDS_DATA_DIR to another folder to have it prepared anew, or convert it with `tfds convert_format`"
         )
     return builder
+
+
+def _alone(name: str) -> contextlib.AbstractContextManager[Any]:
+    """Held by whoever prepares this data set, where a lock can be written."""
+    place = cache_folder() / "downloads"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        return hold(place / f"{name}.lock", wait=True)
+    except OSError:
+        return contextlib.nullcontext()
 
 
 def _builder(name: str) -> Any:

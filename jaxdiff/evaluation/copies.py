@@ -1,8 +1,8 @@
 """Which images are copies of training images: exactly, mirrored, moved by a pixel, or compressed in between.
 
 An image is judged by a ratio: how far its nearest training image is, of how far its next ones are. That of an image
-drawn anew is near 1, whatever kind it is; that of a copy is near 0. Held-out images say how low it falls by chance,
-and how near an image must be at all.
+drawn anew is near 1, whatever kind it is; that of a copy is near 0, unless the training set holds the image itself
+many times. Held-out images say how low it falls by chance, and how near an image must be at all.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from jaxdiff.evaluation.neighbours import nearest
 MARGIN, LOW = 0.36, 0.05  # a copy has a ratio below this share of what all but so many held-out images have
 TINY = 0.1  # of the distance that 1 - LOW of held-out images exceed: nearer than that it is a copy, whatever its ratio
 NEXT = 10  # training images, whose distance is the usual one
+SMALLEST = 5  # pixels of a side: the rim, of two, is not looked at
 _BLOCK = 20_000  # training images at a time
 
 
@@ -114,4 +115,10 @@ def copies(samples: np.ndarray, held_out: np.ndarray, training: Any) -> Copies:
     """`training` are `Images`, uint8; the others arrays of such."""
     if len(training) <= NEXT:
         raise ValueError(f"copies are told from {NEXT + 1} training images on, here are {len(training)}")
-    return Copies(*(nearest_training_images(images, training) for images in (samples, held_out)))
+    height, width = held_out.shape[1:3]
+    if min(height, width) < SMALLEST:
+        raise ValueError(f"copies are told from {SMALLEST} pixels a side on, these images have {height}x{width}")
+    found = Copies(*(nearest_training_images(images, training) for images in (samples, held_out)))
+    if found.limit == 0:
+        raise ValueError(f"{LOW:.0%} of the held-out images or more are training images: --reference must name others")
+    return found

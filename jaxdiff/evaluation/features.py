@@ -28,6 +28,7 @@ class Features:
     params: Any = None
     compiled: bool = True  # else it is called as it is, with numpy's arrays
     count: int | None = None  # how many, where it is known beforehand
+    classes: tuple[str, ...] = ()  # that its logits are of, where these have names
     batch_size: int = 32  # what a CPU's cache holds; more for each device of another kind
 
     @property
@@ -70,7 +71,10 @@ class Features:
 
 
 def _checked(name: str, rows: Any, logits: Any, count: int) -> tuple[np.ndarray, np.ndarray | None]:
-    rows = np.asarray(rows, np.float32)
+    try:
+        rows = np.asarray(rows, np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(f"features must be numbers, [n, d]; {name} gave {type(rows).__name__}") from None
     if rows.ndim != 2 or len(rows) != count or rows.shape[1] < 1:
         raise ValueError(f"features must be a row for each of {count} images, [n, d]; {name} gave {list(rows.shape)}")
     if not np.isfinite(rows).all():

@@ -47,6 +47,7 @@ _SETTINGS = {
     "dropout": (0.0, FRACTION),
     "norm_num_groups": (32, ANY),
     "attention_bias": (True, one_of(True)),
+    "attention_type": ("default", one_of("default")),  # of the class until 2024
     "sample_size": (32, ANY),
     "patch_size": (2, COUNT),
     "activation_fn": ("gelu-approximate", one_of("gelu-approximate")),

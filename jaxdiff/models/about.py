@@ -65,7 +65,8 @@ def _about(run: Run, trainer: Trainer, again: str | None) -> dict[str, Any]:
 def _commands(run: Run, again: str | None) -> dict[str, str]:
     if not isinstance(run.config.system, Diffusion):
         return {}
-    own = sorted({str(each.__file__) for each in modules_of(run.config) if not each.__name__.startswith("jaxdiff.")})
+    modules = (each for each in modules_of(run.config) if not each.__name__.startswith("jaxdiff."))
+    own = sorted(filter(None, {getattr(each, "__file__", None) for each in modules}))  # a notebook has none
     of = shlex.join(["--workdir", str(run.folder), *(word for file in own for word in ("--code", file))])
     sample, evaluate = (f"{_called(name, again)} {of}" for name in ("sample", "evaluate"))
     return {

@@ -13,7 +13,7 @@ from flax import struct
 from jaxtyping import Array
 
 from jaxdiff.base import pictures
-from jaxdiff.base.checks import takes
+from jaxdiff.base.checks import require, takes
 from jaxdiff.base.fields import may_change
 from jaxdiff.core import grids
 from jaxdiff.core.c_noise import CNoise, index
@@ -44,7 +44,8 @@ class Classification:
     shown: int = may_change(1000)  # how many held-out images are classified for a row of accuracies
 
     def check(self) -> None:
-        pass
+        known = isinstance(getattr(self.network, "classes", None), int)
+        require(known, "a network of so many classes, such as EncoderUNet(classes=10)", self.network)
 
     def fields(self, examples: Examples) -> Fields:
         return {"label": labels_of(examples, self.network.classes)}

@@ -121,8 +121,19 @@ def labels_of(examples: Examples, classes: int) -> np.ndarray:
         )
     most = int(examples.labels.max())
     if most >= classes:
-        raise ValueError(
-            f"the data has labels up to {most}, the model knows classes={classes}: "
-            f"system.network.classes and system.condition.classes must be {most + 1}"
-        )
+        raise ValueError(f"the data has labels up to {most}, {_knows(classes, most + 1)}")
     return examples.labels
+
+
+def check_each_is_seen(system: Any, names: Sequence[str]) -> None:
+    """Refuses a model that knows more labels than the data to train it on: it would draw them all the same."""
+    knows = getattr(system, "condition", None) or getattr(system, "network", None)
+    classes = getattr(knows, "classes", None)
+    if names and isinstance(classes, int) and len(names) < classes:
+        some = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+        raise ValueError(f"the data has the classes {some}, {_knows(classes, len(names))}")
+
+
+def _knows(classes: int, right: int) -> str:
+    where = "system.network.classes, and system.condition.classes where there is a condition,"
+    return f"the model knows classes={classes}: {where} must be {right}"

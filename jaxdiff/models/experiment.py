@@ -14,12 +14,13 @@ import numpy as np
 
 from jaxdiff.base import compiling, environment, files, plain, tree
 from jaxdiff.base.console import say, warn
-from jaxdiff.base.devices import EVERYWHERE, agreed, gathered, is_first
+from jaxdiff.base.devices import EVERYWHERE, agreed, agreeing, gathered, is_first
 from jaxdiff.base.words import amount
 from jaxdiff.data import identity
 from jaxdiff.data.batches import Batches
 from jaxdiff.data.examples import whole
 from jaxdiff.models import about, exhibits
+from jaxdiff.models.conditions import check_each_is_seen
 from jaxdiff.models.config import Config, modules_of, read_config
 from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.held_out import HeldOut
@@ -34,7 +35,7 @@ from jaxdiff.nets import machine
 from jaxdiff.training import page, wandb
 from jaxdiff.training.checkpoint import Best, Checkpoints
 from jaxdiff.training.logbook import Logbook
-from jaxdiff.training.loop import train
+from jaxdiff.training.loop import check_end, train
 from jaxdiff.training.metrics import read_metrics
 from jaxdiff.training.pace import Pace, longer, resumed
 from jaxdiff.training.placing import Trainer
@@ -178,31 +179,31 @@ class Experiment(Run):
             closing.callback(checkpoints.close)
             state = self._begin(checkpoints)
             at = self._at = int(state.step)
-            before = self._keep_schedule(at)
+            before = self._before() if at else self.config
+            self._keep_schedule(before.training)
             if at % self.steps_per_call:
                 raise ValueError(f"training.steps_per_call must divide {at}, the step from which {self.folder} resumes")
-            if is_first():
-                about.write(self, self.trainer, self.again)
-            self.start.keep()
+            with agreeing():
+                if is_first():
+                    about.write(self, self.trainer, self.again)
+                    self.start.keep()
             pace = Pace(self.config.training, state, self.steps_per_call)
             if at >= pace.steps:
+                check_end(state, pace.steps)
                 say(f"{self.folder} is trained to its end, step {at}{longer(self.config.training, state)}")
                 self._finish(state)
                 return None
             logbook = self._logbook(at, pace.steps, closing)
-            for line in resumed(before, self.config.training, state):
+            for line in resumed(before.training, self.config.training, state):
                 say(line)
-            return self._train(state, pace, checkpoints, logbook, self._best(at, closing))
+            return self._train(state, pace, checkpoints, logbook, self._best(at, before, closing))
 
-    def _keep_schedule(self, at: int) -> Training:
-        """How it was trained before: the schedule keeps that length, unless the config gives it another."""
+    def _keep_schedule(self, before: Training) -> None:
+        """The schedule keeps the length that it had, unless the config gives it another."""
         now = self.config.training
-        before = self._before().training if at else now
-        if now.minutes is not None:
-            return before
-        kept = replace(now, schedule_steps=now.schedule_steps or before.schedule_length)
-        self.config = replace(self.config, training=kept)
-        return before
+        if now.minutes is None:
+            kept = replace(now, schedule_steps=now.schedule_steps or before.schedule_length)
+            self.config = replace(self.config, training=kept)
 
     def _begin(self, checkpoints: Checkpoints) -> State:
         like = self._like()
@@ -287,13 +288,13 @@ class Experiment(Run):
             best.see(at, state, found[str(self.config.training.keep_best)])
         return found
 
-    def _best(self, at: int, closing: contextlib.ExitStack) -> Best | None:
+    def _best(self, at: int, before: Config, closing: contextlib.ExitStack) -> Best | None:
         name = self.config.training.keep_best
         if name is None:
             return None
-        rows = read_metrics(self.folder / "metrics.csv") if is_first() else []  # which alone says what is best
-        best = Best(self.folder / "best", [row[name] for row in rows if name in row and row["step"] <= at])
-        return closing.enter_context(contextlib.closing(best))
+        rows = read_metrics(self.folder / "metrics.csv") if is_first() and self.config.judges_as(before) else []
+        seen = {int(row["step"]): row[name] for row in rows if name in row and row["step"] <= at}
+        return closing.enter_context(contextlib.closing(Best(self.folder / "best", seen)))
 
     # --- before it ----------------------------------------------------------------------------------------------------
 
@@ -302,6 +303,7 @@ class Experiment(Run):
         plain.to_data(self.config)
         training = self.config.training
         self._check_resumes()
+        check_each_is_seen(self.config.system, self.classes)
         self._check_data()
         if training.wandb is not None:
             wandb.require_wandb()

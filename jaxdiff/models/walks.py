@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from jaxdiff.base import files
 from jaxdiff.base.console import say
-from jaxdiff.base.devices import agreed, is_first
+from jaxdiff.base.devices import agreeing, is_first
 from jaxdiff.base.words import plural
 from jaxdiff.core import guidance
 from jaxdiff.core.denoise import Denoiser
@@ -54,11 +54,11 @@ def walked(
     count = system.walks.count
     like = shapes(teacher, system, examples, shape, HELD_OUT)
     made = _read(path, like)
-    if is_first() and made is None:
-        say(f"{plural(count + HELD_OUT, 'walk')} of the teacher, once")
-        rows = _rows(system, examples, count + HELD_OUT)
-        _keep(path, in_parts(partial(_walked, system, shape, seed), teacher, rows, 64))
-    agreed(False)  # the others read what the first has made
+    with agreeing():  # the others read what the first has made
+        if is_first() and made is None:
+            say(f"{plural(count + HELD_OUT, 'walk')} of the teacher, once")
+            rows = _rows(system, examples, count + HELD_OUT)
+            _keep(path, in_parts(partial(_walked, system, shape, seed), teacher, rows, 64))
     made = _read(path, like) if made is None else made
     if made is None:
         raise ValueError(f"{path} cannot be read: the walks of the teacher are in it")

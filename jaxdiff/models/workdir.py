@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxdiff.base import files
 from jaxdiff.base.console import say
-from jaxdiff.base.devices import agreed, is_first
+from jaxdiff.base.devices import agreeing, is_first
 
 WRITTEN = (  # in the folder of a run, beside config.json
     *("best", "checkpoints", "codec", "data.json", "evaluation", "evaluation.json", "events", "latents-*.npy"),
@@ -26,17 +26,23 @@ def prepared(folder: Path, restart: bool = False) -> Iterator[None]:
         why = error.strerror if isinstance(error, OSError) else "its name is not UTF-8"
         raise ValueError(f"{folder} cannot be made ({why}): give another --workdir") from None
     with contextlib.ExitStack() as held:
-        if is_first():
+        with agreeing():  # the others wait until the folder is the new one
+            if is_first():
+                held.enter_context(_taken(folder, restart))
+        yield
+
+
+@contextlib.contextmanager
+def _taken(folder: Path, restart: bool) -> Iterator[None]:
+    """The folder held for this process alone, without what killed ones left."""
+    with contextlib.ExitStack() as held:
+        held.enter_context(files.locked(folder))
+        if restart and any((folder / name).exists() for name in ("config.json", *WRITTEN)):
+            aside = files.unused(folder.absolute().with_name(f"{folder.absolute().name}_old"))
+            os.replace(folder, aside)
+            folder.mkdir()
             held.enter_context(files.locked(folder))
-            if restart and any((folder / name).exists() for name in ("config.json", *WRITTEN)):
-                aside = files.unused(folder.absolute().with_name(f"{folder.absolute().name}_old"))
-                os.replace(folder, aside)
-                folder.mkdir()
-                held.enter_context(files.locked(folder))
-                say(f"the old run is now {aside}")
-            for name in ("drawn", "samples"):
-                files.clear(folder / name)
-            for name in ("teacher", "trajectories.npz"):
-                files.clear(folder, name)
-        agreed(False)  # the others wait until the folder is the new one
+            say(f"the old run is now {aside}")
+        for name in ("drawn", "samples"):
+            files.clear(folder / name)
         yield

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,7 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         value = value.item()
     if isinstance(value, int) and not isinstance(value, bool):
         require(value > 0, f"{name} > 0", value)
+    require(get_origin(kind) is not tuple or isinstance(value, tuple), f"{name} in a tuple", value)
     numbers = value if isinstance(value, tuple) else (value,)
     require(len(numbers) <= 250, f"at most 250 {name}", len(numbers))
     for number in numbers:

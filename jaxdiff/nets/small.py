@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from jaxdiff.base.checks import require
 from jaxdiff.nets.blocks import Conditioning, divides, numbers_of, parted
-from jaxdiff.nets.layers import Conv, Dtype, GroupNorm, Net, NoiseEmbedding, Positional, dense, full, silu
+from jaxdiff.nets.layers import Conv, Dtype, GroupNorm, Net, NoiseEmbedding, Positional, dense, from_patches, full, silu
 
 
 class MLP(Net):
@@ -64,16 +64,9 @@ class SmallUNet(Net):
             skips.append(block(f"down_{level}", skips[-1], width, stride=2))
         h = block("bottleneck", skips.pop(), self.widths[-1])
         for level, width in reversed(list(enumerate(self.widths[:-1], 1))):
-            h = doubled(dense(4 * width, dtype=self.dtype, name=f"up_{level}")(h))
+            h = from_patches(dense(4 * width, dtype=self.dtype, name=f"up_{level}")(h), 2)  # a transposed convolution
             h = block(f"up_{level}_block", jnp.concatenate([h, skips.pop()], -1), width)
         return Conv(x.shape[-1], zero=True, dtype=full(self.dtype), name="last")(h)
-
-
-def doubled(x: Array) -> Array:
-    """Four channels in place of one become 2x2 pixels: after a linear layer, a transposed convolution of stride 2."""
-    *lead, height, width, channels = x.shape
-    x = x.reshape(*lead, height, width, 2, 2, channels // 4).swapaxes(-4, -3)
-    return x.reshape(*lead, 2 * height, 2 * width, channels // 4)
 
 
 def _embed(net: MLP | SmallUNet, x: Array, c_noise: Array, condition: object, width: int) -> Array:

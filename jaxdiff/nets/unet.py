@@ -32,7 +32,7 @@ from jaxdiff.nets.layers import (
 class ContractingPath(Net):
     """The first half of a UNet (Ronneberger et al. 2015), with all that the two halves share.
 
-    A level is a size of the image: level 0 is its own, or that in patches, each further one half of it. `multipliers`
+    A level is a size of the image: level 0 is its own, if `patch` is 1, each further one half of that. `multipliers`
     gives the channels of each level, `attention` the levels whose pixels look at each other, and at a text if there
     is one.
     """
@@ -56,7 +56,7 @@ class ContractingPath(Net):
     taps: tuple[float, ...] = (1.0, 1.0)  # the filter of the resampling in a block
     project_resampled: bool = False  # such a block has a 1x1 convolution beside it even where channels fit
     residual_input: bool = False  # the image itself, made smaller, is added at each level
-    patch: int = 1  # patch x patch pixels are the channels of one on level 0
+    patch: int = 1  # level 0 has one pixel for patch x patch of the image, whose values are its channels
     skip_scale: float = 1.0  # the factor of each sum of a block
     # how it computes
     groups: int | None = None  # of each group norm; None: by the channels
@@ -69,7 +69,12 @@ class ContractingPath(Net):
         require(bool(self.multipliers) and min(self.widths) > 0, "multipliers > 0, one a level", self.multipliers)
         levels = range(len(self.multipliers))
         require(all(level in levels for level in self.attention), f"attention at levels of {levels}", self.attention)
-        require(len(self.taps) in (2, 4) and sum(self.taps) > 0, "two or four taps", self.taps)
+        even = self.taps == self.taps[::-1]
+        require(
+            len(self.taps) in (2, 4) and even and sum(self.taps) > 0,
+            "two or four taps, alike from both ends",
+            self.taps,
+        )
         require(
             self.down_padding in ((0, 1), (1, 0), (1, 1)), "down_padding (0, 1), (1, 0) or (1, 1)", self.down_padding
         )

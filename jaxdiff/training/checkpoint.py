@@ -8,7 +8,7 @@ import errno
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +149,13 @@ class Checkpoints:
 
 
 class Best:
-    """The checkpoint at which a number was lowest, in a folder of its own."""
+    """The checkpoint at which a number was lowest, in a folder of its own; `seen` are earlier ones, by step."""
 
-    def __init__(self, folder: Path, before: Iterable[float]) -> None:
+    def __init__(self, folder: Path, seen: Mapping[int, float]) -> None:
         self._checkpoints = Checkpoints(folder, 1)
-        self._lowest = min((value for value in before if math.isfinite(value)), default=math.inf)
+        kept = self._checkpoints.steps  # none, if it was not asked for then; one of later, if the run went back
+        known = [seen[step] for step in kept if step in seen] or (seen.values() if kept else ())
+        self._lowest = min(filter(math.isfinite, known), default=math.inf)
 
     def see(self, step: int, state: Any, value: float) -> None:
         """Saves the state if its number is lower than all before; of several processes the first one says so."""

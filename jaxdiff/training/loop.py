@@ -83,7 +83,7 @@ def train(
             if asked or at >= pace.steps:
                 break
             clock.start()
-    _check_end(state, pace.steps)
+    check_end(state, pace.steps)
     return state, stop.by if at < pace.steps else None
 
 
@@ -181,7 +181,7 @@ def _check(state: State, training: Training) -> None:
         raise DivergedError(f"loss, gradient or parameters have not been finite for {steps}: {_instead(state)}")
 
 
-def _check_end(state: State, steps: int) -> None:
+def check_end(state: State, steps: int) -> None:
     """A run whose last steps changed nothing has not learned what it was to learn."""
     in_a_row = int(state.tally.in_a_row)
     if in_a_row and int(state.step) >= steps:

@@ -50,7 +50,8 @@ def updates_in(opt_state: Any, steps: int) -> int:
 class Schedule:
     """The learning rate as a share of its full value: a linear warm-up, then what `after` says.
 
-    "cosine" falls to `final` at the last step; "inverse_sqrt" falls as sqrt(reference / step) after step `reference`.
+    "cosine" falls to `final`, which a step after the last would have; "inverse_sqrt" falls as sqrt(reference / step)
+    after step `reference`.
     """
 
     after: Literal["constant", "cosine", "inverse_sqrt"] = "constant"

@@ -110,9 +110,9 @@ class Tally:
     in_a_row: Array  # of those, the last ones, since the last step that was finite
 
     @classmethod
-    def zero(cls, in_a_row: Array | int = 0) -> "Tally":
+    def zero(cls) -> "Tally":
         whole, real = partial(jnp.zeros, (), jnp.int32), partial(jnp.zeros, (), jnp.float32)
-        return cls(whole(), real(), real(), whole(), jnp.asarray(in_a_row, jnp.int32))
+        return cls(whole(), real(), real(), whole(), whole())
 
 
 @struct.dataclass

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdiff.base import files
+from jaxdiff.base.text import first_line
 
 
 def require_wandb() -> Any:
@@ -22,5 +23,9 @@ def begin(project: str, folder: Path, config: Any) -> Any:
     if not known.exists():
         files.write(known, secrets.token_hex(4))
     name = known.read_text(encoding="utf-8")
-    wandb.init(project=project, name=folder.name, id=name, dir=folder, config=config, resume="allow")
+    try:
+        wandb.init(project=project, name=folder.name, id=name, dir=folder, config=config, resume="allow")
+    except Exception as error:  # of wandb's own classes
+        said = f"Weights & Biases cannot begin ({type(error).__name__}: {first_line(error)})"
+        raise ValueError(f"{said}: wandb login, or WANDB_MODE=offline, or leave training.wandb out") from None
     return wandb  # what is logged to the module goes to that run; a run has no Image

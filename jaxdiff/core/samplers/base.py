@@ -32,6 +32,7 @@ class Sampler:
 
     needs_signal = False  # True if it cannot start where alpha = 0
     follows_ode = False  # True if it approximates the probability-flow ODE, and so can go up it as well
+    corrects = False  # True if its step stays at s, where the image is already
     jumps = False  # True if its step takes a flow map in place of a denoiser
     only_to_data = False  # True if all of these jumps are to r = 0
 
@@ -55,6 +56,11 @@ class Sampler:
 def is_single(sampler: object) -> bool:
     """Whether it walks a denoiser and its carry is the image alone."""
     return isinstance(sampler, Sampler) and type(sampler).init is Sampler.init and not sampler.jumps
+
+
+def walks_ode(sampler: object) -> bool:
+    """Whether it takes a denoiser along the probability-flow ODE."""
+    return isinstance(sampler, Sampler) and sampler.follows_ode and not sampler.jumps
 
 
 def added_noise(key: KeyArray, x: Image, s: Point, deviation: Scalar) -> Image:

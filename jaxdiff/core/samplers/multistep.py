@@ -19,7 +19,7 @@ class TwoSteps(NamedTuple):
 
     x: Image  # the image now
     x_0: Image  # as expected one step ago
-    half_log_snr: Scalar  # at that time
+    half_log_snr: Scalar  # at that time; NaN before the first step
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class DPMpp2M(Sampler):
         return self.eta == 0
 
     def init(self, x: Image, t: Point) -> TwoSteps:
-        return TwoSteps(x, jnp.zeros_like(x), t.half_log_snr)
+        return TwoSteps(x, jnp.zeros_like(x), jnp.full_like(t.half_log_snr, jnp.nan))
 
     def image(self, carry: TwoSteps) -> Image:
         return carry.x
@@ -48,7 +48,7 @@ class DPMpp2M(Sampler):
         x, x_0_last, lambda_last = carry
         x_0 = denoise(x, t.t)
         h, h_last = s.half_log_snr - t.half_log_snr, t.half_log_snr - lambda_last
-        known = (h_last != 0) & jnp.isfinite(h) & jnp.isfinite(h_last)  # there is no last step before the first
+        known = (h_last != 0) & jnp.isfinite(h) & jnp.isfinite(h_last)
         bend = jnp.where(known, h / (2 * jnp.where(known, h_last, 1.0)), 0.0)
         bent = (1 + bend) * x_0 - bend * x_0_last
         if not self.eta:

@@ -50,6 +50,7 @@ class Langevin(Sampler):
     The step size is 2 (snr sigma)², the paper's where |score| = sqrt(d) / sigma; norms over a batch couple images.
     """
 
+    corrects = True
     snr: float = 0.16  # the step size is 2 (snr sigma)^2
     corrections: int = 1  # such steps at each noise level
 
@@ -74,11 +75,10 @@ class PredictorCorrector(Sampler):
     corrector: Sampler = Langevin()  # corrects at s
 
     def __post_init__(self) -> None:
-        require(
-            is_single(self.predictor) and is_single(self.corrector),
-            "two samplers without history, such as ReverseDiffusion() and Langevin()",
-            self,
-        )
+        both = is_single(self.predictor) and is_single(self.corrector)
+        require(both, "two samplers without history, such as ReverseDiffusion() and Langevin()", self)
+        fits = self.corrector.corrects and not self.predictor.corrects
+        require(fits, "a predictor that steps, such as ReverseDiffusion(), and a corrector, such as Langevin()", self)
 
     @property
     def needs_signal(self) -> bool:  # type: ignore[override]
