@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdiff.cli.given import parsed_labels
 from jaxdiff.data import Examples
 from jaxdiff.models import Labels, Prompts
 from jaxdiff.models.conditions import labels_of
@@ -75,3 +76,10 @@ def test_prompts_of_a_picture():
 def test_bad_conditions_are_refused(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_a_range_of_labels_is_one_of_names_where_these_are_numbers():
+    names = ("1", "2", "3", "10")
+    assert parsed_labels("1-3,10", names) == ["1", "2", "3", "10"]
+    assert parsed_labels("0-2", names) == [0, "1", "2"]
+    assert parsed_labels("0-2", ("cat", "dog", "ship")) == [0, 1, 2]

@@ -231,6 +231,54 @@ def test_folder_in_a_zip(tmp_path):
         assert len(examples.unreadable) == 1
 
 
+def test_a_lone_folder_in_a_folder_or_a_zip_is_looked_into(tmp_path):
+    inside = {name.replace("/", "_"): data for name, data in CLASSES.items()}
+    inside["captions.csv"] = b"file,caption\ncat_1.png,a cat\nant_3.bmp,an ant\n"
+    fill(tmp_path / "all" / "my_images", inside)
+    shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path / "all")
+    for path in (tmp_path / "all", tmp_path / "all.zip"):
+        assert Folder(path, 16).open().captions == ("a cat", "an ant")
+    with zipfile.ZipFile(tmp_path / "classes.zip", "w") as archive:
+        for name, data in CLASSES.items():
+            archive.writestr(f"my_images/{name}", data)
+    assert Folder(tmp_path / "classes.zip", 16).open().classes == ("ant", "cat")
+
+
+def test_classes_that_are_numbers_are_in_their_order(tmp_path):
+    examples = Folder(fill(tmp_path / "images", {f"{i}/a.png": level(i) for i in range(12)}), 16).open()
+    assert examples.classes == tuple(map(str, range(12)))
+    np.testing.assert_array_equal(examples.images[:, 0, 0, 0], examples.labels)
+
+
+def test_a_folder_that_cannot_be_listed_is_said(classes, monkeypatch):
+    def walk(root, onerror, **_):
+        onerror(PermissionError(13, "Permission denied", f"{root}/cat"))
+
+    monkeypatch.setattr(os, "walk", walk)
+    with pytest.raises(ValueError, match=r"cat cannot be listed \(Permission denied\)"):
+        Folder(classes).open()
+
+
+def test_heic_is_listed_as_what_it_is(classes):
+    Path(classes, "cat", "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    assert dict(Folder(classes).open().unreadable)["cat/IMG_1.HEIC"] == "HEIC: save it as JPEG"
+
+
+def test_what_can_be_read_again_is(classes, monkeypatch):
+    real = folder._Directory.read
+
+    def away(self, name):
+        if name == "cat/1.png":
+            raise OSError(5, "Input/output error")
+        return real(self, name)
+
+    for size, cached in ((16, True), (24, False)):
+        with monkeypatch.context() as patched:
+            patched.setattr(folder._Directory, "read", away)
+            assert len(Folder(classes, size).open(cached)) == 2
+        assert len(Folder(classes, size).open(cached)) == 3
+
+
 def test_links_that_go_round(classes):
     Path(classes, "cat", "up").symlink_to(classes)
     Path(classes, "cat", "nothing.png").symlink_to("gone")
@@ -243,6 +291,7 @@ def test_links_that_go_round(classes):
     ("files", "options", "says"),
     [
         ({"notes.txt": b""}, {}, "no image files, such as .jpg or .png, among its 1 file$"),
+        ({"photos.zip": b""}, {}, "no image files, .* among its 1 file: .*images/photos.zip may be meant"),
         ({"a.png": b""}, {}, "no file that can be read, a.png: the file is empty"),
         ({"train/a.png": level(0), "val/b.png": level(0)}, {}, "images holds train and val: name one, .*images/train"),
         (
@@ -300,7 +349,6 @@ def test_a_file_that_goes_bad_is_named(classes):
         examples.images[np.array([0, 1])]
 
 
-@pytest.mark.skipif(not (DATA / "odd_images").exists(), reason="no shared odd images")
 def test_of_shapes_a_file_that_goes_bad_is_named_too(classes):
     Path(classes, "empty.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"empty.png cannot be read: the file is empty"):
@@ -312,6 +360,9 @@ def test_labels_of_other_numbers_are_known_by_name():
     known = ("airplane", "cat", "dog")
     assert renumbered(labels, cats, known, "it").tolist() == [1, 2, 2]
     assert renumbered(labels, ("0", "10", "2"), known, "it").tolist() == [0, 10, 10]  # names of folders, as text
+    assert renumbered(labels, ("Cat", "dog "), known, "it").tolist() == [1, 2, 2]
+    assert renumbered(labels, ("3", "7"), tuple("0123456789"), "it").tolist() == [3, 7, 7]
+    assert renumbered(labels, ("n01", "n02", "n03"), known, "it").tolist() == [0, 1, 1]  # other words for the same
     for unnamed in ((), ("0", "1", "2")):
         assert renumbered(labels, cats, unnamed, "it").tolist() == [0, 1, 1]
     assert renumbered(labels, None, known, "it").tolist() == [0, 1, 1]
@@ -320,6 +371,7 @@ def test_labels_of_other_numbers_are_known_by_name():
     assert renumbered(labels * 0, ("cat", "ship"), known, "it").tolist() == [1, 1, 1]  # of which there is none
 
 
+@pytest.mark.skipif(not (DATA / "odd_images").exists(), reason="no shared odd images")
 def test_shared_odd_images_as_a_folder():
     examples = Folder(DATA / "odd_images", 64).open()
     assert examples.images.shape == (39, 64, 64, 3)

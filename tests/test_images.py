@@ -98,7 +98,10 @@ def test_exif_orientation_is_applied(orientation):
     assert stored.size == ((30, 20) if orientation < 5 else (20, 30))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    np.testing.assert_array_equal(images.decode(written(stored, exif=exif)), COLOUR)
+    for form in ("PNG", "TIFF"):
+        data = written(stored, form, exif=exif)
+        np.testing.assert_array_equal(images.decode(data), COLOUR)
+        assert images.shape_of(data) == COLOUR.shape
 
 
 def test_orientation_six_is_turned_clockwise():

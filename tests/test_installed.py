@@ -173,3 +173,6 @@ def test_a_shell_completes_it(called, tmp_path):
     assert completed("sample", "--workdir", "runs/m") == {"runs/mnist"}
     assert completed("publish", "") == {"runs/mnist", "runs/digits"}
     assert {"--guidance_scale", "--eta", "--help"} <= completed("sample", "--")
+    (tmp_path / "runs" / "$(touch harmed)").mkdir()
+    assert "$(touch" in completed("sample", "--workdir", "runs/")
+    assert not (tmp_path / "harmed").exists()

@@ -125,6 +125,10 @@ def test_the_null_condition_is_that_of_training():
         (lambda: LABELLED.choices([0, -1]), "toy knows the labels 0 to 2, or cat, dog, ship; got -1"),
         (lambda: LABELLED.choices("frog"), "toy knows the labels 0 to 2, or cat, dog, ship; got frog"),
         (lambda: replace(LABELLED, classes=()).choices("frog"), "toy knows the labels 0 to 2; got frog"),
+        (lambda: LABELLED.choices([1.5]), "labels must be whole numbers or names, got 1.5"),
+        (lambda: LABELLED.choices(2.0), "labels must be whole numbers or names, got 2.0"),
+        (lambda: PROMPTED.choices(prompts=[3]), r"prompts that are text, got \[3\]"),
+        (lambda: replace(LABELLED, classes=()).choices("3"), "toy knows the labels 0 to 2; got 3"),
         (lambda: LABELLED.choices([]), r"needs at least one label, got \[\]"),
         (lambda: PROMPTED.choices(prompts=[]), r"needs at least one prompt, got \[\]"),
         (lambda: LABELLED.choices(prompts="a cat"), "toy knows no prompts"),
@@ -150,7 +154,14 @@ def means(labels, **options):
 def test_labels_take_turns_by_the_images_own_numbers():
     np.testing.assert_allclose(means([2, 0], indices=5), np.take(MEANS, [2, 0, 2, 0, 2]), rtol=1e-5)
     np.testing.assert_allclose(means(None, indices=[4, 1, 9, 2**32 - 1]), np.take(MEANS, [1, 1, 0, 0]), rtol=1e-5)
-    np.testing.assert_allclose(means("ship", indices=np.int64(2)), [MEANS[2]] * 2, rtol=1e-5)
+    for two in ("ship", 2, np.array(2), jnp.array(2)):
+        np.testing.assert_allclose(means(two, indices=np.int64(2)), [MEANS[2]] * 2, rtol=1e-5)
+    assert replace(LABELLED, classes=()).choices("2")[0].tolist() == [2]
+
+
+def test_it_says_which_are_not_finite_if_asked():
+    with pytest.raises(FloatingPointError, match="image 1 is not finite after step 1"):
+        LABELLED.sample([1], steps=1, debug=True, denoiser=lambda x, t, label: jnp.nan * x)
 
 
 def test_batches_come_with_their_numbers():

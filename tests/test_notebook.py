@@ -189,6 +189,14 @@ def test_training_from_python_gives_the_model(toy, tmp_path, capsys):
     assert jaxdiff.show(np.zeros((4, 8, 8, 3), np.uint8)).mode == "RGB"
 
 
+def test_a_picture_has_a_row_for_each_text():
+    levels = np.broadcast_to(np.array([0, 0, 90, 90], np.uint8)[:, None, None, None], (4, 32, 32, 1))
+    for images, texts in ((levels, ["a", "a", "b", "b"]), (levels[[0, 2, 1, 3]], ["a", "b"])):
+        shown = np.asarray(jaxdiff.show(images, texts).convert("L"))
+        heights = [np.flatnonzero((shown == level).sum(1) >= 64) for level in (0, 90)]
+        assert heights[0].max() < heights[1].min()
+
+
 def test_bad_calls_are_refused(toy, tmp_path):
     with pytest.raises(ValueError, match="a Config has no name: give the run a folder"):
         jaxdiff.train(toy)

@@ -483,9 +483,13 @@ def test_a_finished_npz_is_neither_drawn_again_nor_taken_for_another(command, mo
             2,
             "sample.py: a.npz exists already, with something else in it: name another, or remove it\n",
         )
+    with monkeypatch.context() as patched:
+        interrupted_after(0, patched)
+        assert command(*call, "--out", "c.png") == (0, "c.png\n", "a.npz already has its 3 images\n")
     code, out, err = command(*call, "--singles", "folder", "--out", "b.png")
     assert (code, out, err.splitlines()[0]) == (0, "b.png\nfolder\n", "a.npz already has its 3 images")
     np.testing.assert_array_equal(pixels("folder/000002.png"), np.load("a.npz")["arr_0"][2, ..., 0])
+    np.testing.assert_array_equal(pixels("b.png"), pixels("c.png"))
     assert Path("a.npz").read_bytes() == before
 
 

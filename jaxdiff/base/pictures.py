@@ -108,9 +108,9 @@ def save(path: str | Path, image: Any) -> None:
 
 
 def laid_out(x: np.ndarray, texts: list[str] | None) -> np.ndarray:
-    """Samples as a picture: a row for each text if they come round and round, else a square."""
-    distinct = list(dict.fromkeys(texts or []))
-    if len(distinct) < 2 or len(x) % len(distinct):
+    """Samples as a picture: the texts take turns, and each has a row, if all have as many; else a square."""
+    each = [texts[i % len(texts)] for i in range(len(x))] if texts else []
+    rows = {text: [i for i, other in enumerate(each) if other == text] for text in each}
+    if len(rows) < 2 or len(set(map(len, rows.values()))) > 1:
         return sheet(x)
-    order = np.arange(len(x)).reshape(-1, len(distinct)).T.reshape(-1)
-    return sheet(x[order], columns=len(x) // len(distinct), labels=distinct)
+    return sheet(x[np.concatenate(list(rows.values()))], columns=len(x) // len(rows), labels=list(rows))

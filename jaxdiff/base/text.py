@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_MEMORY = "RESOURCE_EXHAUSTED"  # in the message of the error that XLA raises then
+
 
 def shown(text: str) -> str:
     """With escapes for what a terminal would not print but obey, other than a new line."""
@@ -18,3 +20,8 @@ def did_you_mean(name: str, legal: Iterable[str]) -> str:
     """The nearest legal name, as a question; nothing if none is near."""
     close = difflib.get_close_matches(name, list(legal), n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def exhausted(error: Exception) -> bool:
+    """Whether it says that memory ran out."""
+    return _MEMORY in str(error) or isinstance(error, MemoryError)

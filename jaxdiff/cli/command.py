@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxdiff.base import notebook
-from jaxdiff.base.text import did_you_mean, shown
+from jaxdiff.base.text import did_you_mean, exhausted, shown
 
-MEMORY = "RESOURCE_EXHAUSTED"  # in the message of the error that XLA raises then
 AT_ONCE, PATIENCE = 0.2, 2.0  # seconds until the first Ctrl-C is answered, and until the second one ends the process
 
 
@@ -99,11 +98,6 @@ def _gone(code: int) -> int:
     return code
 
 
-def exhausted(error: Exception) -> bool:
-    """Whether it says that memory ran out."""
-    return MEMORY in str(error) or isinstance(error, MemoryError)
-
-
 def _open_streams() -> None:
     """What is closed leads nowhere, or the next file to be opened would be in its place; what is narrow escapes."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -166,7 +160,7 @@ def _answer(reads: socket.socket, over: threading.Event, stopped: str) -> None:
             asked += number[0] in (signal.SIGINT, signal.SIGTERM)
             if asked == 1 and not over.wait(AT_ONCE):
                 _below("stopping when what is under way is done; Ctrl-C again stops at once")
-            elif asked > 1 and not over.wait(PATIENCE):
+            elif asked > 1 and not notebook.is_here() and not over.wait(PATIENCE):
                 _below(stopped)
                 os._exit(130)  # as kill -9 would, which loses nothing that is saved
 

@@ -10,16 +10,22 @@ _SCRIPT = """if [ -n "${{ZSH_VERSION-}}" ]; then  # as it comes, it completes no
     bashcompinit
 fi
 _jaxdiff() {{
-    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} words
+    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} words= file
     case $before in
-        --config | --data) words="{configs} $(compgen -G '*.py'; compgen -G 'configs/*.py')" ;;
-        --workdir | --classifier | --judge | publish) words=$(compgen -G 'runs/*') ;;
+        --config | --data) words="{configs}" ;;
+        --workdir | --classifier | --judge | publish) ;;
         *)  case ${{COMP_WORDS[1]}} in
 {cases}
                 *) words="{commands} --help --version" ;;
             esac ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$word"))
+    while IFS= read -r file; do  # names of files are text, and never code
+        case $file in ("$word"*) COMPREPLY+=("$file") ;; esac
+    done < <(case $before in
+        (--config | --data) compgen -G '*.py'; compgen -G 'configs/*.py' ;;
+        (--workdir | --classifier | --judge | publish) compgen -G 'runs/*' ;;
+    esac)
 }}
 complete -o default -F _jaxdiff jaxdiff"""
 

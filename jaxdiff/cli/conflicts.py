@@ -47,7 +47,7 @@ def _check_sampling(o: Namespace) -> None:
 
 
 def _check_guidance(o: Namespace) -> None:
-    if (o.guidance_rescale or o.guidance_interval) and o.guidance_scale == 1:
+    if (o.guidance_rescale or o.guidance_interval) and o.guidance_scale == 1 and o.classifier is None:
         raise ValueError("at a scale of 1 there is no guidance to rescale or to leave out: add --guidance_scale 3")
     low, high = o.guidance_interval or (0.0, 1.0)
     if not low < high:

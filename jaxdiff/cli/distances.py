@@ -1,5 +1,6 @@
 """How far samples are from real images: Fréchet, kernel, fidelity and variety, and whether labels are right."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from jaxdiff.cli.plan import Plan
 from jaxdiff.data.examples import Examples
 from jaxdiff.data.labels import renumbered
 from jaxdiff.evaluation.features import LITE0, Features
-from jaxdiff.evaluation.summary import Summary
 from jaxdiff.models.judging import classifier_features, features_of
 from jaxdiff.models.loading import load_classifier
 from jaxdiff.models.real import Real, Shuffled, known_summary, others_of, summary_of
@@ -31,6 +31,10 @@ class Distances:
         self.features = features_of(o.features or LITE0, o.weights, asked.modules)
         self.judge = self._judge()
         self.reference = asked.real(o.reference)
+        for plan in filter(None, self.plans):  # before anything is drawn
+            labels = plan.labels_of(np.arange(plan.count))
+            if labels is not None:
+                self._known(labels, plan.model.knows(plan.classifier)[1])
 
     def _judge(self) -> Features | None:
         """What tells whether an image shows its label; the features themselves if they are those of a run."""
@@ -76,23 +80,24 @@ class Distances:
     def numbers(self, samples: Examples, of: dict[str, Any]) -> dict[str, Any]:
         """All numbers of a set of images; kept."""
         images = Shuffled(samples.images)
+        labels = None if samples.labels is None else self._known(samples.labels, samples.classes)
         found = summary_of(self.features, images, "features")
         numbers = report.compared(found, self.there, self.features)
-        if self.judge is not None and samples.labels is not None:
-            labels = renumbered(samples.labels, samples.classes, self.judge.classes, self.judge.name)[images.rows]
-            numbers["accuracy"] = report.accuracy(self._guesses(found, images, labels), labels)
+        if self.judge is not None and labels is not None:
+            seen = found if self.judge is self.features else summary_of(self.judge, images, "labels")
+            numbers["accuracy"] = report.accuracy(seen.guesses, labels[images.rows])
         self.asked.report.add(of, numbers)
         return numbers
 
-    def _guesses(self, found: Summary, images: Shuffled, labels: np.ndarray) -> np.ndarray:
-        """Which class each shows."""
-        assert self.judge is not None
-        if self.judge is not self.features:
-            found = summary_of(self.judge, images, "labels")
-        most, classes = int(labels.max()), found.shares.shape[1]
-        if most >= classes:
-            raise ValueError(f"the samples have labels up to {most}, {self.judge.name} knows {classes}: take another")
-        return found.guesses
+    def _known(self, labels: np.ndarray, classes: Sequence[str] | None) -> np.ndarray:
+        """Labels as the judge numbers its classes, which must be among them."""
+        if self.judge is None:
+            return labels
+        found = renumbered(labels, classes, self.judge.classes, self.judge.name)
+        most, many = int(found.max()), len(self.judge.classes)
+        if most >= many:
+            raise ValueError(f"the samples have labels up to {most}, {self.judge.name} knows {many}: take another")
+        return found
 
 
 def distances(asked: Evaluation) -> int:

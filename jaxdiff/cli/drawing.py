@@ -18,6 +18,7 @@ from jaxdiff.cli import output
 from jaxdiff.cli.halving import halving
 from jaxdiff.cli.plan import IN_PICTURE, Plan
 from jaxdiff.core.sampling import Progress
+from jaxdiff.data.examples import Images
 from jaxdiff.models.exhibits import frame
 from jaxdiff.training.loop import StopAsked
 
@@ -155,8 +156,13 @@ class Drawing:
     # --- pictures ---------------------------------------------------------------------------------------------------
 
     def picture(self) -> np.ndarray:
+        """Of the first images."""
+        return self.picture_of(np.concatenate(self.kept))
+
+    def picture_of(self, images: Images) -> np.ndarray:
         """A row for each label or prompt and given image, which stands first; of one alone a square."""
-        tiles, texts, edit = np.concatenate(self.kept)[: self.in_picture], self.plan.texts, self.plan.edit
+        tiles = images[np.arange(min(len(images), self.in_picture))]
+        texts, edit = self.plan.texts, self.plan.edit
         given = None if edit is None or edit.shown is None else pictures.to_uint8(edit.shown)
         if self.plan.in_order:  # images from one to another are a row
             return in_rows(tiles, texts, max(len(texts), 1), self.numbers[0], wraps=False)

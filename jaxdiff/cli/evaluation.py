@@ -115,7 +115,7 @@ class Evaluation:
                 return None
             old = Arrays(str(path)).open()
         assert old is not None
-        return Examples(*_part(old, slice(plan.count)), plan.model.classes or None)
+        return Examples(*_part(old, slice(plan.count)), plan.model.knows(plan.classifier)[1])
 
     def _draw(self, plan: Plan, path: Path, old: Examples | None) -> bool:
         """Whether all are drawn; the first of them are there, it may be."""

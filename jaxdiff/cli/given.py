@@ -147,7 +147,8 @@ def parsed_labels(text: str, names: Sequence[str], flag: str = "--labels") -> li
         if part not in names and first.isdecimal() and last.isdecimal():
             if not 0 <= int(last) - int(first) < 2**16:
                 raise ValueError(f"{flag} must be such as 3, 0-9 or cat,ship, got {part!r}")
-            found.extend(range(int(first), int(last) + 1))
+            each = range(int(first), int(last) + 1)
+            found.extend(str(label) if str(label) in names else label for label in each)
         else:
             found.append(int(part) if part.isdecimal() and part not in names else part)
     return found

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxdiff.base.console import say
+from jaxdiff.base.text import exhausted
 from jaxdiff.base.words import plural
-from jaxdiff.cli.command import exhausted
 
 
 def halving(batches: Callable[[int, int], Iterator[Any]], count: int, size: int, fixed: bool) -> Iterator[Any]:

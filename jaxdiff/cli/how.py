@@ -69,7 +69,7 @@ def steps_of(o: Namespace, default: Grid, sampler: Sampler) -> tuple[int | None,
         return o.steps, grid
     if o.steps not in (None, 1):
         raise ValueError(f"AdaptiveODE finds its own steps: leave out --steps {o.steps}, set --rtol and --atol")
-    return 1, grids.Uniform() if grid is None else grid
+    return 1, grids.Uniform() if grid is None and o.sampler is not None else grid
 
 
 def guidance_of(o: Namespace, model: Model, scale: float | None, conditional: bool) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def guidance_of(o: Namespace, model: Model, scale: float | None, conditional: bo
             raise ValueError(
                 f"{model.name} has no condition to guide by: leave out --guidance_..., or add --classifier"
             )
-        if model.system.scale_of(scale) == 1:
+        if model.system.scale_of(scale) == 1 and not (o.classifier is not None and model.system.condition is None):
             raise ValueError("at a scale of 1 there is no guidance to rescale or to leave out: add --guidance_scale 3")
     return {
         "guidance_scale": scale,

@@ -231,8 +231,8 @@ class Singles:
     def finish(self) -> None:
         _check_all(self.done, len(self._names))
         self._write_labels()
+        self.close()  # first: Windows keeps a file that is open
         (self._folder / "lock").unlink(missing_ok=True)
-        self.close()
 
     def close(self) -> None:
         self._hold.close()

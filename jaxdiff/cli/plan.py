@@ -34,7 +34,7 @@ class Places:
     singles: Path | None = None
     trajectory: bool = False
     opens: bool = False
-    more: bool = False  # whether anything is asked for beside the .npz
+    asked: bool = False  # whether the picture is asked for, which there is in any case
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,7 @@ def outpainting_of(o: Namespace, model: Model) -> Outpainting | None:
 
 def places_of(o: Namespace) -> Places:
     picture = o.out or unused(place_of(o) / "samples", ".png")  # that of an earlier call stays
-    more = bool(o.out or o.singles or o.trajectory or o.open)
-    return Places(picture, o.npz, o.singles, o.trajectory, o.open, more)
+    return Places(picture, o.npz, o.singles, o.trajectory, o.open, bool(o.out or o.open))
 
 
 def about_edit(o: Namespace) -> str:

@@ -119,7 +119,8 @@ def _for_diffusers(folder: Path, model: Model) -> str:
     """Writes the network as PyTorch has it, and says so; nothing if PyTorch has none of its kind."""
     try:
         net: Any = model.system.net  # which may be anyone's
-        interop.write(folder, net, {"params": model.params}, model.shape[0])
+        height, width, _ = model.shape
+        interop.write(folder, net, {"params": model.params}, height if height == width else (height, width))
     except ValueError as error:
         say(f"no diffusers folder: {error}")
         return ""

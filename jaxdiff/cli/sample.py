@@ -21,6 +21,7 @@ from jaxdiff.cli.drawing import Drawing, in_rows
 from jaxdiff.cli.dry_run import dry_run
 from jaxdiff.cli.plan import Plan, planned
 from jaxdiff.cli.which import modules_of, newest, place_of
+from jaxdiff.data import Arrays
 from jaxdiff.models import editing
 from jaxdiff.models.export import export
 from jaxdiff.models.target import target
@@ -63,7 +64,9 @@ def drawn(plan: Plan) -> int:
         there = plan.places.npz is not None and output.is_finished(plan.places.npz, plan.count, about(plan))
     if agreed(there):
         say(f"{plan.places.npz} already has its {plural(plan.count, 'image')}")
-        if not plan.places.more:
+        if plan.places.singles is None and not plan.places.trajectory:
+            if plan.places.asked and is_first():
+                show(plan, Drawing(plan, []).picture_of(Arrays(str(plan.places.npz)).open().images))
             return 0
         plan = replace(plan, places=replace(plan.places, npz=None))
     with contextlib.ExitStack() as closing:

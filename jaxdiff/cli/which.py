@@ -35,7 +35,9 @@ def newest(runs: Path, code: Sequence[ModuleType] = ()) -> Path:
     """The run of a diffusion model whose checkpoints changed last."""
     found = [path for path in runs.glob("*/checkpoints") if any(path.glob("[0-9]*")) and draws(path.parent, code)]
     if not found:
-        raise ValueError(f"there is no run in {runs} that draws: jaxdiff train --config digits makes one")
+        begun = [path.parent.name for path in runs.glob("*/config.json")]
+        more = f" (of {', '.join(begun[:5])} none has a checkpoint of a diffusion model yet)" * bool(begun)
+        raise ValueError(f"there is no run in {runs} that draws{more}: jaxdiff train --config digits makes one")
     return max(found, key=lambda path: path.stat().st_mtime).parent
 
 

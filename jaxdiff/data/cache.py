@@ -1,20 +1,22 @@
 """Decode once, keep the pixels on the disk, and map them into memory from then on.
 
 The cache is in $JAXDIFF_CACHE, or $XDG_CACHE_HOME/jaxdiff, or ~/.cache/jaxdiff. Each entry is a folder named by a hash
-of all that its pixels depend on, so it never goes stale; any of them may be deleted at any time. Where the pixels are
-not kept, which records can be read still is, so that the number of examples is known at once the next time.
+of all that its pixels depend on, so it never goes stale; files that a disk did not give are tried again. Any of them
+may be deleted at any time. Where the pixels are not kept, which records can be read still is, so that the number of
+examples is known at once the next time.
 """
 
 import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import PIL
+from PIL import Image
 from tqdm import tqdm
 
 from jaxdiff.base.files import beside, cache_folder, clear, free_bytes, hold, npy_header
@@ -22,7 +24,9 @@ from jaxdiff.base.text import shown
 from jaxdiff.data.examples import Cache, Images
 from jaxdiff.data.records import Chunk, Decoded, Records, survey
 
+TRIED = 32  # of the files that could not be read, each time
 _VERSION = 1  # of the way in which images are decoded and kept
+_USUAL_LIMIT = Image.MAX_IMAGE_PIXELS  # larger images are not decoded
 _ABOUT, _NUMBERS, _LABELS, _IMAGES = "about.json", "numbers.npy", "labels.npy", "images.npy"
 
 
@@ -67,7 +71,8 @@ def stored(records: Records, cache: Cache) -> Stored:
 
 
 def _key(records: Records) -> str:
-    identity = json.dumps([_VERSION, PIL.__version__, records.identity, records.shape])
+    limit = [] if Image.MAX_IMAGE_PIXELS == _USUAL_LIMIT else [Image.MAX_IMAGE_PIXELS]
+    identity = json.dumps([_VERSION, PIL.__version__, records.identity, records.shape, *limit])
     title = "".join(c if c.isalnum() else "-" for c in records.title)
     return f"{title[:40]}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
@@ -84,9 +89,17 @@ def _load(entry: Path, records: Records, pixels: bool) -> Stored | None:
         labels = np.load(entry / _LABELS) if (entry / _LABELS).exists() else None
         images = np.load(entry / _IMAGES, mmap_mode="r") if pixels else Decoded(records, numbers)
         unreadable = tuple((str(name), str(reason)) for name, reason in about["unreadable"])
+        if _are_back(records, about.get("away", [])):
+            return None
     except Exception:  # a damaged file leads to errors of many classes; it is made again
         return None
     return Stored(numbers, images, labels, unreadable)
+
+
+def _are_back(records: Records, away: Sequence[int]) -> bool:
+    """Whether files that could not be read can be now; some are tried."""
+    some = away[:: -(-len(away) // TRIED)] if away else []
+    return bool(some) and any(not isinstance(each, ValueError) for each in records.load(some)[0])
 
 
 def _write(entry: Path, records: Records, pixels: bool) -> None:
@@ -98,33 +111,37 @@ def _write(entry: Path, records: Records, pixels: bool) -> None:
         if pixels:
             with open(new / _IMAGES, "wb") as file:
                 file.write(npy_header("|u1", records.shape))
-                numbers, labels, unreadable = _collect(records, lambda chunk: file.write(chunk.images.data))
+                numbers, labels, unreadable, away = _collect(records, lambda chunk: file.write(chunk.images.data))
                 file.seek(0)
                 file.write(npy_header("|u1", (len(numbers), *records.shape[1:])))
         else:
-            numbers, labels, unreadable = _collect(records)
+            numbers, labels, unreadable, away = _collect(records)
         np.save(new / _NUMBERS, numbers)
         if labels is not None:
             np.save(new / _LABELS, labels)
-        about = {"of": records.title, "shape": records.shape, "unreadable": unreadable}
+        about = {"of": records.title, "shape": records.shape, "unreadable": unreadable, "away": away}
         (new / _ABOUT).write_text(json.dumps(about, indent=1) + "\n")
         new.rename(entry)
 
 
 def _collect(
     records: Records, keep: Callable[[Chunk], object] = lambda chunk: None
-) -> tuple[np.ndarray, np.ndarray | None, list[tuple[str, str]]]:
-    """Decodes all: numbers of the readable, their labels, and the others. Only `keep` sees the images."""
-    numbers, labels, unreadable = [], [], []
+) -> tuple[np.ndarray, np.ndarray | None, list[tuple[str, str]], list[int]]:
+    """Decodes all: numbers of the readable, their labels, and the others, also those of them that are away.
+
+    Only `keep` sees the images.
+    """
+    numbers, labels, unreadable, away = [], [], [], []
     with tqdm(total=records.shape[0], desc=f"decoding {shown(records.title)}", unit=" images", disable=None) as bar:
         for chunk in survey(records):
             keep(chunk)
             numbers.append(chunk.numbers)
             labels.append(chunk.labels)
             unreadable += chunk.unreadable
+            away += chunk.away
             bar.update(len(chunk.numbers) + len(chunk.unreadable))
     known = [some for some in labels if some is not None]
-    return np.concatenate(numbers), np.concatenate(known) if known else None, unreadable
+    return np.concatenate(numbers), np.concatenate(known) if known else None, unreadable, away
 
 
 def _unstored(records: Records, error: OSError) -> Stored:
@@ -133,5 +150,5 @@ def _unstored(records: Records, error: OSError) -> Stored:
         f"to a folder that can be written",
         stacklevel=4,
     )
-    numbers, labels, unreadable = _collect(records)
+    numbers, labels, unreadable, _ = _collect(records)
     return Stored(numbers, Decoded(records, numbers), labels, tuple(unreadable))

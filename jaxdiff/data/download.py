@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import os
+import ssl
 import sys
 import urllib.error
 import urllib.parse
@@ -10,6 +11,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+import certifi
 from tqdm import tqdm
 
 from jaxdiff.base import files
@@ -75,7 +77,7 @@ def _append(url: str, part: Path, original: Original) -> None:
     begun = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE, context=_trusted()) as answer:
             resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT
             with open(part, "ab" if resumed else "wb") as file, _bar(original, begun if resumed else 0) as bar:
                 while file.tell() <= original.size and (piece := _read(answer)):
@@ -85,6 +87,12 @@ def _append(url: str, part: Path, original: Original) -> None:
         raise _FailedError(f"{error.code} {error.reason}") from None
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise _FailedError(str(getattr(error, "reason", error)) or type(error).__name__) from None
+
+
+def _trusted() -> ssl.SSLContext:
+    """With certificates where Python has none of its own, as those of python.org for macOS."""
+    paths = ssl.get_default_verify_paths()
+    return ssl.create_default_context(cafile=None if paths.cafile or paths.capath else certifi.where())
 
 
 def _read(answer: http.client.HTTPResponse) -> bytes:

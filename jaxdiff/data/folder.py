@@ -26,6 +26,7 @@ from jaxdiff.data.records import Loaded, loaded
 _TABLES = ("labels.csv", "captions.csv", "metadata.csv")
 _COLUMNS = {"file_name": "file", "filename": "file", "image": "file", "text": "caption", "class": "label"}
 _MOST_ROWS = 2**21
+_NOT_READ = {".heic", ".heif", ".jxl", ".dng"}  # images that are left out, and listed as such
 TRAINED_ON, HELD_OUT = {"train", "training"}, {"val", "valid", "validation", "test"}
 
 
@@ -39,7 +40,8 @@ class Folder:
     `labels`: "folders": the folders just below `path` are the classes, in the order of their names. A .csv file: its
     columns are file, label and caption (the last or both of these), and the examples are its rows; labels are whole
     numbers from 0, or names, numbered in their order. "none". "auto": `labels.csv`, `captions.csv` or `metadata.csv` if
-    the folder has one, else folders if no image lies outside of these.
+    the folder has one, else folders if no image lies outside of these; a folder that is all there is, as in many a
+    .zip, is looked into.
 
     Files that cannot be read are left out, listed in `Examples.unreadable`; or refused, if `strict`. So are files of
     more than 134 MB, and those in a .zip that are neither stored nor deflated; a table has at most two million rows.
@@ -61,8 +63,7 @@ class Folder:
             raise ValueError(f'labels must be "auto", "none", "folders" or a path ending in .csv, got {self.labels!r}')
 
     def open(self, cache: Cache = "auto") -> Examples:
-        place = _place(Path(self.path))
-        listed = _listed(place, self.labels, self.path)
+        place, listed = _found(self.path, self.labels)
         shape = (len(listed.names), *height_and_width(self.size), self.channels)
         records = _Files(place, listed.names, shape)
         found = stored(records, cache)
@@ -91,6 +92,9 @@ class _Place(Protocol):
 
     def read(self, name: str) -> bytes: ...
 
+    def below(self, folder: str) -> "_Place":
+        """A folder in it."""
+
 
 @dataclass(frozen=True)
 class _Directory:
@@ -102,7 +106,7 @@ class _Directory:
 
     def names(self) -> Iterator[str]:
         seen = set()
-        for above, below, names in os.walk(self.root, followlinks=True):
+        for above, below, names in os.walk(self.root, followlinks=True, onerror=_unlisted):
             real = os.path.realpath(above)
             below[:] = [] if real in seen else [name for name in below if not name.startswith(".")]
             if real not in seen:  # links may go round
@@ -119,6 +123,13 @@ class _Directory:
 
     def read(self, name: str) -> bytes:
         return files.read(self.root / name, LARGEST)
+
+    def below(self, folder: str) -> "_Directory":
+        return _Directory(self.root / folder)
+
+
+def _unlisted(error: OSError) -> None:
+    raise ValueError(f"{error.filename} cannot be listed ({error.strerror}): its images would be left out")
 
 
 @dataclass(frozen=True)
@@ -143,6 +154,9 @@ class _Zip:
 
     def read(self, name: str) -> bytes:
         return content(self.archive, self.root + name)
+
+    def below(self, folder: str) -> "_Zip":
+        return _Zip(self.archive, f"{self.root}{folder}/")
 
 
 def _place(path: Path) -> _Place:
@@ -169,9 +183,9 @@ def has_files(path: str) -> bool:
 
 def shapes_in(path: str) -> dict[tuple[int, ...], str]:
     """The shapes of the images in it as they are, each with the name of a file that has it."""
-    place = _place(Path(path))
+    place, listed = _found(path, "auto")
     found: dict[tuple[int, ...], str] = {}
-    for name in reversed(_listed(place, "auto", path).names):
+    for name in reversed(listed.names):
         try:
             found[shape_of(place.read(name))] = name
         except ValueError as error:
@@ -188,9 +202,19 @@ class _Listed(NamedTuple):
     captions: Sequence[str] | None = None
 
 
-def _listed(place: _Place, labels: str, path: str) -> _Listed:
-    """`labels` as in `Folder`, `path` for messages."""
-    everything = sorted(place.names())
+def _found(path: str, labels: str) -> tuple[_Place, _Listed]:
+    """The examples of a `Folder`, and the place that their names are below."""
+    place = _place(Path(path))
+    names = sorted(place.names())
+    tops = {name.partition("/")[0] if "/" in name else "" for name in names}
+    top = tops.pop() if labels == "auto" and len(tops) == 1 else ""
+    if top and top.lower() not in TRAINED_ON | HELD_OUT:  # one folder is all there is, as in a .zip of a folder
+        place, path, names = place.below(top), f"{path}/{top}", [name.removeprefix(f"{top}/") for name in names]
+    return place, _listed(place, names, labels, path)
+
+
+def _listed(place: _Place, everything: Sequence[str], labels: str, path: str) -> _Listed:
+    """`everything` are the names of all files, `labels` as in `Folder`, `path` for messages."""
     if labels.lower().endswith(".csv"):
         if not Path(labels).is_file():
             raise ValueError(f"{labels} is not there: labels must be the path of a .csv file")
@@ -200,12 +224,12 @@ def _listed(place: _Place, labels: str, path: str) -> _Listed:
         raise ValueError(f"{path} has {' and '.join(tables)}: put all columns into one of them, and remove the others")
     if tables:
         return _rows(lambda: place.read(tables[0]), everything, tables[0])
-    known = extensions()
+    known = extensions() | _NOT_READ
     names = [name for name in everything if PurePosixPath(name).suffix.lower() in known]
     if not names:
-        raise ValueError(
-            f"{path} has no image files, such as .jpg or .png, among its {plural(len(everything), 'file')}"
-        )
+        packed = next((f": {path}/{name} may be meant" for name in everything if name.lower().endswith(".zip")), "")
+        count = plural(len(everything), "file")
+        raise ValueError(f"{path} has no image files, such as .jpg or .png, among its {count}{packed}")
     if labels == "auto":
         _check_one_split(names, path)
     outside = [name for name in names if "/" not in name]

@@ -45,6 +45,7 @@ def decode(data: bytes, channels: int = 3, size: tuple[int, int] | None = None) 
         if size is not None:
             image.draft(None, (2 * max(size), 2 * max(size)))  # stored on its side, perhaps
         with _ROOM.of(math.prod(image.size) + stored // 4):
+            image.load()  # Pillow turns a TIFF by itself, and then says so
             turn = _UPRIGHT.get(_orientation(image))
             converted = _converted(image, channels)
             pixels = np.array(converted if turn is None else converted.transpose(turn))
@@ -55,7 +56,7 @@ def shape_of(data: bytes) -> tuple[int, int, int]:
     """What `decode` would give of a file's bytes: height, width, and 1 if it is gray or 3. Only its head is read."""
     with _opened(data) as image:
         width, height = image.size
-        on_its_side = _orientation(image) >= 5
+        on_its_side = _orientation(image) >= 5 and image.format != "TIFF"  # whose size is that of the turned one
         gray = image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;")
     return (width, height, 1 if gray else 3) if on_its_side else (height, width, 1 if gray else 3)
 
@@ -71,7 +72,8 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
                 raise Image.DecompressionBombError
             yield image
     except UnidentifiedImageError:
-        raise ValueError("not an image of a known format") from None
+        heic = data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1")
+        raise ValueError("HEIC: save it as JPEG" if heic else "not an image of a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS} pixels: see PIL.Image.MAX_IMAGE_PIXELS") from None
     except Exception as error:  # a damaged file leads Pillow to errors of many classes

@@ -16,20 +16,31 @@ def numbered(labels: Sequence[str], where: str) -> tuple[np.ndarray, tuple[str, 
 
 
 def by_name(labels: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The classes are the names in their order."""
-    classes = tuple(sorted(set(labels)))
+    """The classes are the names in their order: 10 is after 9."""
+    classes = tuple(sorted(set(labels), key=lambda name: (int(name) if name.isdecimal() else np.inf, name)))
     number = {name: i for i, name in enumerate(classes)}
     return np.array([number[label] for label in labels], np.int32), classes
 
 
+def letters(name: str) -> str:
+    """A name without what is easily written in another way."""
+    return name.casefold().translate(str.maketrans("", "", " _-"))
+
+
 def renumbered(labels: np.ndarray, names: Sequence[str] | None, known: Sequence[str], who: str) -> np.ndarray:
-    """Labels of the classes `names`, as `who` numbers its own: by name, unless those of either are numbers."""
-    if not names or all(name.isdecimal() for name in known):
+    """Labels of the classes `names`, as `who` numbers its own, by name; by number, where one of them has none."""
+    if not names or not known or labels.max(initial=0) >= len(names):
         return labels
-    if all(name.isdecimal() for name in names):
+    numbers, its_numbers = (all(name.isdecimal() for name in each) for each in (names, known))
+    if numbers and not its_numbers:
         return np.array([int(name) for name in names], np.int32)[labels]
-    strange = [names[label] for label in np.unique(labels) if names[label] not in known]
+    place = {letters(name): number for number, name in enumerate(known)}
+    found = np.array([known.index(name) if name in known else place.get(letters(name), -1) for name in names], np.int32)
+    others = (found < 0).all() and len(names) == len(known)  # other words for them, in the same order it must be
+    if (its_numbers and not numbers) or others:
+        return labels
+    strange = [names[label] for label in np.unique(labels) if found[label] < 0]
     if strange:
         some = ", ".join(known[:5]) + ", ..." * (len(known) > 5)
         raise ValueError(f"{who} knows no class {strange[0]}, but {some}: name the classes alike")
-    return np.array([known.index(name) if name in known else -1 for name in names], np.int32)[labels]
+    return found[labels]

@@ -50,6 +50,8 @@ def main() -> int:
     except ValueError as error:
         print(" ".join(str(error).split()))
         return 1
+    except KeyboardInterrupt:  # the process that waits says so
+        return 130
     return 0
 
 

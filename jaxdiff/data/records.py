@@ -15,12 +15,18 @@ from jaxdiff.data.images import decode, fit
 Loaded = np.ndarray | ValueError  # an image, or why there is none
 
 
+class AwayError(ValueError):
+    """A file that cannot be read now, whatever is in it."""
+
+
 def loaded(read: Callable[[], bytes], channels: int, size: tuple[int, int] | None) -> Loaded:
     """The image in a file, which `read` gives, cut to `size` (height, width), if any."""
     try:
         image = decode(read(), channels, size)
         return image if size is None else fit(image, *size)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        return AwayError(str(error))
+    except ValueError as error:
         return ValueError(str(error))
 
 
@@ -53,6 +59,7 @@ class Chunk(NamedTuple):
     images: np.ndarray  # uint8 [numbers, height, width, channels]
     labels: np.ndarray | None  # of the same; None: there are none
     unreadable: list[tuple[str, str]]  # names and reasons of the others
+    away: list[int]  # the numbers of those of them that may be read another time
 
 
 def survey(records: Records) -> Iterator[Chunk]:
@@ -70,7 +77,8 @@ def _chunk(records: Records, numbers: Sequence[int]) -> Chunk:
     for i, image in enumerate(image for image in loaded if not isinstance(image, ValueError)):
         images[i] = image
     bad = [(records.name(n), str(why)) for n, why in zip(numbers, loaded, strict=True) if isinstance(why, ValueError)]
-    return Chunk(np.asarray(numbers)[good], images, None if labels is None else labels[good], bad)
+    away = [number for number, why in zip(numbers, loaded, strict=True) if isinstance(why, AwayError)]
+    return Chunk(np.asarray(numbers)[good], images, None if labels is None else labels[good], bad, away)
 
 
 @dataclass(frozen=True, eq=False)

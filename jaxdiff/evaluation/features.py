@@ -28,7 +28,7 @@ class Features:
     params: Any = None
     compiled: bool = True  # else it is called as it is, with numpy's arrays
     count: int | None = None  # how many, where it is known beforehand
-    classes: tuple[str, ...] = ()  # that its logits are of, where these have names
+    classes: tuple[str, ...] = ()  # that its logits are of, by name or number
     batch_size: int = 32  # what a CPU's cache holds; more for each device of another kind
 
     @property

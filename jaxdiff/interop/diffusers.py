@@ -41,17 +41,19 @@ def read(folder: Folder) -> tuple[Net, Variables]:
 
 def read_codec(folder: Folder) -> Codec:
     """The autoencoder in a folder of diffusers, with the mean and deviation of its latents."""
-    net, variables, settings = _read(Path(folder))
+    inner = Path(folder) / "vae"  # of a pipeline, which has other networks too
+    net, variables, settings = _read(inner if (inner / files.CONFIG).is_file() else Path(folder))
     if not isinstance(net, Autoencoder):
         raise ValueError(f"{folder} holds no AutoencoderKL: `read` reads it, as {net!r}")
     return Codec(net, variables, *map(jnp.asarray, latents(settings)))
 
 
-def write(folder: Folder, net: Net, variables: Mapping[str, Any], sample_size: int | None = None) -> None:
+def write(folder: Folder, net: Net, variables: Mapping[str, Any], sample_size: Any = None) -> None:
     """A new folder that diffusers opens with `from_pretrained`: a network that has a PyTorch class, and its variables.
 
-    The folder must be new, or empty; all of it is written or nothing. `sample_size` is the side of the images, for
-    PyTorch's pipelines; a DiT must have it. An autoencoder gets a scaling_factor of 1: see `write_codec`.
+    The folder must be new, or empty; all of it is written or nothing. `sample_size` is the side of the images, or
+    (height, width), for PyTorch's pipelines; a DiT must have it. An autoencoder gets a scaling_factor of 1: see
+    `write_codec`.
     """
     settings = latent_settings(np.zeros(1), np.ones(1)) if isinstance(net, Autoencoder) else {}
     _write(Path(folder), net, variables, sample_size, settings)
@@ -134,9 +136,7 @@ def _compare(wanted: list[Place], tensors: files.Tensors) -> None:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def _write(
-    folder: Path, net: Net, variables: Mapping[str, Any], sample_size: int | None, more: Mapping[str, Any]
-) -> None:
+def _write(folder: Path, net: Net, variables: Mapping[str, Any], sample_size: Any, more: Mapping[str, Any]) -> None:
     torch_class = next((c for c in _CLASSES if type(net) is c.network), None)
     if torch_class is None:
         raise ValueError(f"only a UNet, an Autoencoder or a DiT can be written for PyTorch, not {net!r}")

@@ -15,6 +15,7 @@ import jaxdiff
 from jaxdiff import interop
 from jaxdiff.base import files
 from jaxdiff.base.devices import memory
+from jaxdiff.base.text import shown
 from jaxdiff.base.words import amount, plural
 from jaxdiff.models.config import modules_of, written
 from jaxdiff.models.diffusion import Diffusion
@@ -40,7 +41,7 @@ def write(run: Run, trainer: Trainer, again: str | None) -> None:
     files.write(run.folder / "config.json", written(run.config))
     files.write(run.folder / "data.json", json.dumps(run.identity))
     files.write(run.folder / "about.json", json.dumps(_about(run, trainer, again), indent=1))
-    left_out = "".join(f"{name}: {why}\n" for name, why in run.examples.unreadable)
+    left_out = "".join(f"{' '.join(shown(name).split())}: {why}\n" for name, why in run.examples.unreadable)
     if left_out:
         files.write(run.folder / "unreadable.txt", left_out)
     if run.codec is not None and not (run.folder / "codec").is_dir():

@@ -303,7 +303,7 @@ class Experiment(Run):
         plain.to_data(self.config)
         training = self.config.training
         self._check_resumes()
-        check_each_is_seen(self.config.system, self.classes)
+        check_each_is_seen(self.config.system, self.classes if self.config.start is None else ())
         self._check_data()
         if training.wandb is not None:
             wandb.require_wandb()

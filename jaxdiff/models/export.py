@@ -25,7 +25,7 @@ from jaxdiff.core import sampling
 from jaxdiff.core.denoise import Denoiser
 from jaxdiff.core.grids import Grid
 from jaxdiff.core.samplers import Sampler
-from jaxdiff.models.conditions import Prompts
+from jaxdiff.models.conditions import Labels, Prompts
 from jaxdiff.models.model import Classifier, Model
 from jaxdiff.nets.autoencoder import Codec
 from jaxdiff.nets.machine import Kind, compiled_for
@@ -138,6 +138,7 @@ numbers = np.arange(10, dtype=np.uint32)  # seed and number determine an image, 
 np.save("images.npy", images)
 """
 LABELS = "labels = (numbers % {count}).astype(np.int32)  # one an image\n"
+CONDITIONS = "conditions = np.array({rows}, np.{dtype})[numbers % {count}]  # one an image\n"
 TOKENS = """\
 prompts = {prompts}
 {known}rows = [[{begin}, *({tokens})] for prompt in prompts]
@@ -152,6 +153,9 @@ def _example(model: Model, path: Path, conditions: Any, texts: list[str]) -> str
     if isinstance(condition, Prompts):
         lines, also = _written(condition, texts), ", tokens"
         imports = "import re\n" if isinstance(condition.tokens, Words) else ""
+    elif condition is not None and not isinstance(condition, Labels):
+        given = {"rows": np.asarray(conditions).tolist(), "dtype": conditions.dtype, "count": len(conditions)}
+        lines, also = CONDITIONS.format(**given), ", conditions"
     elif conditions is not None:
         lines, also = LABELS.format(count=len(conditions)), ", labels"
     shape = ", ".join(map(str, model.image_shape))

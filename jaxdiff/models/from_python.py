@@ -12,6 +12,7 @@ from jaxdiff.base import code as users
 from jaxdiff.base import environment, pictures
 from jaxdiff.base.console import say
 from jaxdiff.base.overrides import overrides
+from jaxdiff.base.text import exhausted
 from jaxdiff.models.classification import Classification
 from jaxdiff.models.config import Config, modules_of
 from jaxdiff.models.diffusion import Diffusion
@@ -47,7 +48,13 @@ def train(
     first = "config" if isinstance(config, Config) else repr(str(config))
     again = f"jaxdiff.train({', '.join([first, *map(repr, (str(workdir), *changes))])})"
     experiment = Experiment(overrides(named, changes), Path(workdir), code, accept_data, again)
-    stopped = experiment.train(restart)
+    try:
+        stopped = experiment.train(restart)
+    except (RuntimeError, MemoryError) as error:
+        if not exhausted(error):
+            raise
+        full = "there is too little memory: try a smaller batch_size=..., or training.accumulate=4"
+        raise ValueError(f"{full}; where it stays full, restart the kernel") from None
     if stopped:
         say(f"stopped by {stopped}, and saved: the same call resumes")
     its_code = *code, *modules_of(experiment.config)

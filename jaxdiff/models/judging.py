@@ -74,4 +74,5 @@ def classifier_features(classifier: Classifier) -> Features:
 
     digest = hashlib.sha256(np.asarray(fingerprint(classifier.params)).tobytes()).hexdigest()[:16]
     seen = jax.eval_shape(compute, classifier.params, jax.ShapeDtypeStruct((1, *shape), jnp.uint8))
-    return Features(name, digest, compute, classifier.params, count=seen[0].shape[1], classes=classifier.classes)
+    classes = classifier.classes or tuple(map(str, range(seen[1].shape[1])))
+    return Features(name, digest, compute, classifier.params, count=seen[0].shape[1], classes=classes)

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from operator import index
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from jaxdiff.core.process import Process
 from jaxdiff.core.samplers import Sampler
 from jaxdiff.core.samplers.base import FlowMap
 from jaxdiff.core.sampling import Progress
+from jaxdiff.data.labels import letters
 from jaxdiff.models.classification import Classification, LogProb
 from jaxdiff.models.conditions import Labels, Prompts
 from jaxdiff.models.diffusion import Diffusion
@@ -106,10 +108,12 @@ class Model:
         if prompts is not None and not isinstance(condition, Prompts):
             raise ValueError(f"{self.name} knows no prompts: leave out --prompt")
         if labels is not None:
-            each = _several("label", labels, (int, str, np.integer))
+            each = _several("label", labels)
             return condition.named(np.array([self._label(label, condition.classes, names) for label in each]), names)
         if prompts is not None:
-            return condition.written(_several("prompt", prompts, str))
+            each = _several("prompt", prompts)
+            require(all(isinstance(prompt, str) for prompt in each), "prompts that are text", prompts)
+            return condition.written(each)
         return (None, []) if condition is None else condition.choices(names)
 
     def conditions_of(
@@ -126,7 +130,7 @@ class Model:
         return self.system.condition, self.classes
 
     def _label(self, label: int | str, classes: int, names: tuple[str, ...]) -> int:
-        found = self._named(label, names) if isinstance(label, str) else int(label)
+        found = self._named(label, names) if isinstance(label, str) else _whole(label)
         if not 0 <= found < classes:
             some = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
             by_name = f", or {some}" if any(not name.isdecimal() for name in names) else ""
@@ -135,13 +139,16 @@ class Model:
         return found
 
     def _named(self, label: str, names: tuple[str, ...]) -> int:
-        """The class of that name, or of the only one that reads the same: golf ball for golf_ball. -1 if none does."""
+        """The class of that name, or of the only one that reads the same: golf ball for golf_ball; or of that number.
+
+        -1 if there is none.
+        """
         if label in names:
             return names.index(label)
-        same = [number for number, name in enumerate(names) if _letters(name) == _letters(label)]
+        same = [number for number, name in enumerate(names) if letters(name) == letters(label)]
         if len(same) > 1:
             raise ValueError(f"{label} may be {' or '.join(names[number] for number in same)}: write it as that")
-        return same[0] if same else -1
+        return same[0] if same else int(label) if label.isdecimal() else -1
 
     def null(self, count: int) -> Any:
         """The condition that says nothing, so many times."""
@@ -198,6 +205,8 @@ class Model:
         batch_size: int | None = None,
         callback: Callable[[Progress], None] | None = None,
         every: int | None = None,
+        debug: bool = False,
+        devices: Sequence[jax.Device] | None = None,
         **guidance: Any,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Samples batch by batch, (indices, images), as `jaxdiff.core.sampling.batches` does.
@@ -209,7 +218,8 @@ class Model:
         parts, own = self._call(
             checked_indices(indices), labels, prompts, edit, classifier=classifier, **how, **guidance
         )
-        drawn = sampling.batches(*parts, **own, seed=seed, batch_size=batch_size, callback=callback, every=every)
+        own |= {"seed": seed, "batch_size": batch_size, "debug": debug, "devices": devices}
+        drawn = sampling.batches(*parts, **own, callback=callback, every=every)
         return ((chosen, edit.pasted(chosen, self.decoded(x))) for chosen, x in drawn)
 
     def lowered(
@@ -345,13 +355,15 @@ class Model:
         return np.concatenate(list(self.log_likelihoods(images, *args, **kwargs)))
 
 
-def _letters(name: str) -> str:
-    """A name without what is easily written in another way."""
-    return name.casefold().translate(str.maketrans("", "", " _-"))
-
-
-def _several(what: str, given: Any, single: Any) -> Sequence[Any]:
+def _several(what: str, given: Any) -> Sequence[Any]:
     """At least one of them, of one or many."""
-    each = [given] if isinstance(given, single) else given
+    each = [given] if np.ndim(given) == 0 else given
     require(len(each) > 0, f"at least one {what}", given)
     return each
+
+
+def _whole(label: Any) -> int:
+    try:
+        return index(label)
+    except TypeError:
+        raise ValueError(f"labels must be whole numbers or names, got {label!r}") from None

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxdiff.base import files
-from jaxdiff.base.console import say
+from jaxdiff.base.console import say, warn
 from jaxdiff.data import Arrays, Folder
 from jaxdiff.data.examples import Examples, Images, mixed, opened
 from jaxdiff.data.folder import shapes_in
@@ -129,5 +129,10 @@ def known_summary(features: Features, real: Real, count: int | None = None) -> S
     if found is None:
         say(f"features of the {len(images):,} real images, {real.name}, once")
         found = summary_of(features, images, real.name)
-        found.save(path)
+        try:
+            found.save(path)
+        except OSError as error:
+            warn(
+                f"features are not kept ({error.strerror or error}): set JAXDIFF_CACHE to a folder that can be written"
+            )
     return found

@@ -99,6 +99,7 @@ def _check_libtpu() -> None:
             raise ValueError(f"JAX {jax.__version__} reads programs of libtpu {asked.specifier}, and this is {there}")
 
 
+OF_A_GPU = 0.75  # of its memory JAX takes, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise
 TPU_V5E = (16e9, 819e9, 197e12, 197e12)
 TPU_V6E = (32e9, 1640e9, 918e12, 918e12)
 H100 = (9, 0, 132, 232448, 52428800, 1.98, "NVIDIA H100")  # compute capability, cores, shared memory, cache, GHz
@@ -193,7 +194,8 @@ def room(compiled: Any, chips: int, where: Target | None = None) -> Room | None:
     arguments = found.argument_size_in_bytes
     needs = arguments + found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     if where is not None:
-        return Room(where.title, int(where.memory), arguments, needs)
+        share = 1 if where.card is None else OF_A_GPU
+        return Room(where.title, int(share * where.memory), arguments, needs)
     has, sharing = devices.memory(), chips if jax.default_backend() == "cpu" else 1
     return None if has is None else Room("this machine", has, sharing * arguments, sharing * needs)
 
