@@ -5,7 +5,7 @@
 
 A small UNet is trained on the digits, saving every 50 steps, and killed by SIGKILL twenty times: at a random moment
 of its training, every other time while a checkpoint is being written. Each time the same command goes on. At the end,
-all that was trained and written is compared bit for bit with a run that was left alone. Then the digits' own config,
+all that was trained and written is compared bit for bit with a run that was left alone. Then the digits' own config
 is timed: a checkpoint, waited for until it is on the disk, against those steps.
 With --memory, what a run of 20,000 steps and 50 checkpoints holds after each tenth of them (Linux).
 """

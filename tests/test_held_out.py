@@ -135,6 +135,27 @@ def test_what_was_not_kept_or_is_not_comparable_is_no_bar(late, tmp_path, monkey
     assert best(tmp_path) == ["40"]
 
 
+def test_what_was_kept_before_a_run_without_it_is_a_bar_again(tmp_path, monkeypatch):
+    losses = iter([1.0, 2.0, 3.0, 1.5])
+    monkeypatch.setattr(HeldOut, "numbers", lambda *_: dict.fromkeys(COLUMNS, next(losses)))
+    for steps, keep in ((20, "held_out_loss"), (30, None), (40, "held_out_loss")):
+        training = replace(TRAINING, steps=steps, schedule_steps=40, keep_best=keep)
+        Experiment(replace(CONFIG, training=training), tmp_path).train()
+    assert best(tmp_path) == ["10"]
+    (tmp_path / "best.json").write_text("{")
+    losses = iter([5.0])
+    Experiment(replace(CONFIG, training=replace(training, steps=50)), tmp_path).train()
+    assert best(tmp_path) == ["50"]
+
+
+def test_a_judge_of_other_images_is_refused_before_training(tmp_path):
+    (tmp_path / "judges.py").write_text("def ours(images):\n    return images[:, :99, 50]")
+    for judge, said in ((f"{tmp_path}/judges.py:ours", "failed, IndexError"),):
+        with pytest.raises(ValueError, match=said):
+            Experiment(replace(CONFIG, judge=judge), tmp_path / "run").train()
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_without_it_goes_on_with_it(tmp_path):
     short = replace(TRAINING, steps=20, schedule_steps=40)
     Experiment(replace(CONFIG, held_out=None, training=short), tmp_path).train()

@@ -335,7 +335,7 @@ def test_a_wrong_target_gets_a_line(script, options, says, monkeypatch, called, 
 @pytest.mark.parametrize("said", [["--target", "h100"], []], ids=["elsewhere", "here"])
 def test_without_an_accelerator_no_plugin_looks_for_one_to_compile_elsewhere(said, there, monkeypatch, called):
     settings = {}
-    monkeypatch.setattr(accelerators, "present", lambda: there)
+    monkeypatch.setattr(accelerators, "is_prepared", lambda: there)
     monkeypatch.setattr(accelerators, "check_used", lambda: None)
     for name in ("keep_memory", "_keep_programs", "_quieten"):  # of the process
         monkeypatch.setattr(environment, name, lambda: None)

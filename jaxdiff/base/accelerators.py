@@ -43,7 +43,7 @@ ACCELERATORS = (
         "an NVIDIA GPU",
         "cuda",
         {"jax-cuda12-plugin": "cuda12", "jax-cuda13-plugin": "cuda13"},
-        _file("dev/nvidia[0-9]*", "dev/dxg"),  # Windows has the second for its Linux
+        _file("dev/nvidia[0-9]*", "usr/lib/wsl/lib/libcuda.so*"),  # the second is what Windows gives its Linux
     ),
     Accelerator("an AMD GPU", "rocm", {"jax-rocm7-plugin": "rocm7-local"}, _file("dev/kfd")),
 )
@@ -52,6 +52,12 @@ ACCELERATORS = (
 def present(root: Path = Path("/")) -> Accelerator | None:
     """What this machine has, whether JAX can use it or not."""
     return next((each for each in ACCELERATORS if each.is_there(root)), None)
+
+
+def is_prepared(root: Path = Path("/")) -> bool:
+    """Whether it has one, and JAX something for it."""
+    there = present(root)
+    return there is not None and _installed(there)[1] is not None
 
 
 def check_used(root: Path = Path("/")) -> None:

@@ -19,7 +19,7 @@ def prepare(distributed: bool = False, elsewhere: bool = False) -> None:
     What compiles for long says so, and so does an accelerator that is not used. With `elsewhere` it compiles for a
     machine that is not here.
     """
-    if os.environ.get("JAX_PLATFORMS") == "cpu" or accelerators.present() is None:
+    if os.environ.get("JAX_PLATFORMS") == "cpu" or not accelerators.is_prepared():
         keep_memory()
         if elsewhere:  # CUDA's plugin is not there to compile for a GPU where it looks for one and finds none
             jax.config.update("jax_platforms", "cpu")

@@ -5,7 +5,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from jaxdiff.base import code
+from jaxdiff.base import code, files
 from jaxdiff.base.console import say
 from jaxdiff.base.overrides import overrides
 from jaxdiff.base.text import shown
@@ -21,6 +21,7 @@ def train(o: Namespace) -> int:
     modules = modules_of(o)
     config = overrides(code.load(o.config), o.overrides)
     folder = o.workdir or Path("runs") / Path(o.config).stem
+    folder = files.unused(folder) if o.dry_run and o.restart else folder
     experiment = Experiment(config, folder, modules, o.accept_data, again())
     if o.dry_run:
         where = None if o.target is None else target(o.target)

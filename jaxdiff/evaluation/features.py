@@ -54,6 +54,14 @@ class Features:
         on_cpu = self._group.devices[0].platform == "cpu"
         return self._group.round_up(self.batch_size if on_cpu else 8 * self.batch_size * len(self._group.devices))
 
+    def check(self, images: Images) -> None:
+        """Refuses images that it cannot take."""
+        one = np.asarray(images[np.arange(1)])
+        if self.compiled:
+            jax.eval_shape(self.compute, self.params, one)
+        else:
+            self.of(one)
+
     def of(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Of at most `size` images, all by one program."""
         if not self.compiled:

@@ -64,10 +64,10 @@ class Config:
         """What is looked at now and then, as columns of metrics.csv."""
         return (() if self.held_out is None else COLUMNS) + (() if self.judge is None else (FRECHET,))
 
-    def judges_as(self, other: "Config") -> bool:
-        """Whether what is looked at by both may be compared."""
-        mine, its = ((each.held_out, each.judge, each.training.keep_best) for each in (self, other))
-        return all(plain.to_data(a) == plain.to_data(b) for a, b in zip(mine, its, strict=True))
+    @property
+    def judged_by(self) -> list[Any]:
+        """What the number depends on by which the best checkpoint is kept."""
+        return [plain.to_data(each) for each in (self.held_out, self.judge, self.training.keep_best)]
 
     @property
     def codec(self) -> str | None:

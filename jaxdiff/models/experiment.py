@@ -1,6 +1,7 @@
 """A run that is trained: begun or resumed, checked before anything is written, shown as it goes."""
 
 import contextlib
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -19,8 +20,7 @@ from jaxdiff.base.words import amount
 from jaxdiff.data import identity
 from jaxdiff.data.batches import Batches
 from jaxdiff.data.examples import whole
-from jaxdiff.models import about, exhibits
-from jaxdiff.models.conditions import check_each_is_seen
+from jaxdiff.models import about, conditions, exhibits
 from jaxdiff.models.config import Config, modules_of, read_config
 from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.held_out import HeldOut
@@ -36,7 +36,6 @@ from jaxdiff.training import page, wandb
 from jaxdiff.training.checkpoint import Best, Checkpoints
 from jaxdiff.training.logbook import Logbook
 from jaxdiff.training.loop import check_end, train
-from jaxdiff.training.metrics import read_metrics
 from jaxdiff.training.pace import Pace, longer, resumed
 from jaxdiff.training.placing import Trainer
 from jaxdiff.training.state import State, Training, bytes_of
@@ -177,26 +176,28 @@ class Experiment(Run):
         with prepared(self.folder, restart), contextlib.ExitStack() as closing:
             checkpoints = Checkpoints(self.folder / "checkpoints", *keep)
             closing.callback(checkpoints.close)
+            begin = time.perf_counter()
             state = self._begin(checkpoints)
             at = self._at = int(state.step)
-            before = self._before() if at else self.config
-            self._keep_schedule(before.training)
+            before = self._before().training if at else self.config.training
+            self._keep_schedule(before)
             if at % self.steps_per_call:
                 raise ValueError(f"training.steps_per_call must divide {at}, the step from which {self.folder} resumes")
             with agreeing():
                 if is_first():
                     about.write(self, self.trainer, self.again)
                     self.start.keep()
-            pace = Pace(self.config.training, state, self.steps_per_call)
+            pace = Pace(self.config.training, state, self.steps_per_call, begin)
             if at >= pace.steps:
                 check_end(state, pace.steps)
                 say(f"{self.folder} is trained to its end, step {at}{longer(self.config.training, state)}")
                 self._finish(state)
                 return None
-            logbook = self._logbook(at, pace.steps, closing)
-            for line in resumed(before.training, self.config.training, state):
+            with agreeing():
+                logbook = self._logbook(at, pace.steps, closing)
+            for line in resumed(before, self.config.training, state):
                 say(line)
-            return self._train(state, pace, checkpoints, logbook, self._best(at, before, closing))
+            return self._train(state, pace, checkpoints, logbook, self._best(at, closing))
 
     def _keep_schedule(self, before: Training) -> None:
         """The schedule keeps the length that it had, unless the config gives it another."""
@@ -288,13 +289,11 @@ class Experiment(Run):
             best.see(at, state, found[str(self.config.training.keep_best)])
         return found
 
-    def _best(self, at: int, before: Config, closing: contextlib.ExitStack) -> Best | None:
-        name = self.config.training.keep_best
-        if name is None:
+    def _best(self, at: int, closing: contextlib.ExitStack) -> Best | None:
+        if self.config.training.keep_best is None:
             return None
-        rows = read_metrics(self.folder / "metrics.csv") if is_first() and self.config.judges_as(before) else []
-        seen = {int(row["step"]): row[name] for row in rows if name in row and row["step"] <= at}
-        return closing.enter_context(contextlib.closing(Best(self.folder / "best", seen)))
+        best = Best(self.folder / "best", at, self.config.judged_by)
+        return closing.enter_context(contextlib.closing(best))
 
     # --- before it ----------------------------------------------------------------------------------------------------
 
@@ -303,7 +302,8 @@ class Experiment(Run):
         plain.to_data(self.config)
         training = self.config.training
         self._check_resumes()
-        check_each_is_seen(self.config.system, self.classes if self.config.start is None else ())
+        if self.config.start is None and not (self.folder / "config.json").exists():  # what was begun goes on
+            conditions.check_each_is_seen(self.config.system, self.classes)
         self._check_data()
         if training.wandb is not None:
             wandb.require_wandb()

@@ -26,6 +26,7 @@ class Quick:
             )
         self._features = features_of(str(config.judge), code=code)
         self._real = reference_of(config, "train" if config.held_out is None else "test")
+        self._features.check(self._real.examples.images)
         many, there = self._features.count or 0, len(self._real.examples)
         if there <= many:
             raise ValueError(

@@ -1,6 +1,5 @@
 """What a run may start from, and learn of: another run, or a folder of diffusers."""
 
-import contextlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.loading import load, load_diffusers
 from jaxdiff.models.model import Model
 from jaxdiff.models.walks import Teacher, Walks
-from jaxdiff.training.checkpoint import Checkpoints, fingerprint
+from jaxdiff.training.checkpoint import fingerprint
 from jaxdiff.training.state import bytes_of
 
 
@@ -125,8 +124,8 @@ def _parts(source: Path) -> list[str]:
     """What reading it takes: of a run only its newest checkpoint."""
     if not (source / "checkpoints").is_dir():
         return [""]
-    with contextlib.closing(Checkpoints(source / "checkpoints")) as checkpoints:
-        newest = f"checkpoints/{checkpoints.known(None)}"
+    steps = [int(path.name) for path in (source / "checkpoints").iterdir() if path.name.isdecimal()]
+    newest = f"checkpoints/{max(steps)}"  # by its name: Orbax would wait for all processes
     return [newest, "config.json", "data.json", *(["codec"] if (source / "codec").is_dir() else [])]
 
 

@@ -10,8 +10,8 @@ from jaxdiff.base.console import say
 from jaxdiff.base.devices import agreeing, is_first
 
 WRITTEN = (  # in the folder of a run, beside config.json
-    *("best", "checkpoints", "codec", "data.json", "evaluation", "evaluation.json", "events", "latents-*.npy"),
-    *("loss.png", "metrics.csv", "samples", "teacher", "trajectories.npz", "unreadable.txt"),
+    *("best", "best.json", "checkpoints", "codec", "data.json", "evaluation", "evaluation.json", "events"),
+    *("latents-*.npy", "loss.png", "metrics.csv", "samples", "teacher", "trajectories.npz", "unreadable.txt"),
     *("about.json", "drawn", "report.html"),
 )
 

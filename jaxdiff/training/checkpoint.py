@@ -5,10 +5,11 @@ Each holds the state and its fingerprint, so that a file that changed on the dis
 
 import contextlib
 import errno
+import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,18 +150,33 @@ class Checkpoints:
 
 
 class Best:
-    """The checkpoint at which a number was lowest, in a folder of its own; `seen` are earlier ones, by step."""
+    """The checkpoint at which a number was lowest, in a folder of its own, and beside it the numbers of all that were.
 
-    def __init__(self, folder: Path, seen: Mapping[int, float]) -> None:
-        self._checkpoints = Checkpoints(folder, 1)
-        kept = self._checkpoints.steps  # none, if it was not asked for then; one of later, if the run went back
-        known = [seen[step] for step in kept if step in seen] or (seen.values() if kept else ())
-        self._lowest = min(filter(math.isfinite, known), default=math.inf)
+    `of` is what the number depends on, as plain data: where that changes, what was lowest before is no bar.
+    """
+
+    def __init__(self, folder: Path, at: int, of: Any) -> None:
+        self._checkpoints, self._of = Checkpoints(folder, 1), of
+        self._path = folder.with_name(f"{folder.name}.json")
+        self._numbers = {step: number for step, number in self._known() if step <= at}
+        kept = max(self._checkpoints.steps, default=None)
+        bars = self._numbers.values() if kept is None or kept > at else [self._numbers.get(kept, math.inf)]
+        self._lowest = math.inf if kept is None else min(bars, default=math.inf)
+
+    def _known(self) -> list[tuple[int, float]]:
+        try:
+            found = files.read_json(self._path)
+            same = found["of"] == json.loads(json.dumps(self._of))
+            return [(int(step), float(number)) for step, number in found["numbers"]] if same else []
+        except (FileNotFoundError, KeyError, TypeError, ValueError):  # damaged, it bars nothing
+            return []
 
     def see(self, step: int, state: Any, value: float) -> None:
         """Saves the state if its number is lower than all before; of several processes the first one says so."""
         if agreed(is_first() and value < self._lowest):
-            self._lowest = value
+            self._lowest = self._numbers[step] = value
+            if is_first():
+                files.write(self._path, json.dumps({"of": self._of, "numbers": sorted(self._numbers.items())}))
             self._checkpoints.save(step, state)
 
     def close(self) -> None:

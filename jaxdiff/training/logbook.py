@@ -40,7 +40,7 @@ class Logbook:
         self._columns = tuple(dict.fromkeys([*COLUMNS, *(name for row in self._rows for name in row), *more]))
         kept = [self._columns, *map(self._values, self._rows)]
         files.write(folder / "metrics.csv", "".join(map(line_of, kept)))
-        self._file = open(folder / "metrics.csv", "a", encoding="utf-8")  # noqa: SIM115
+        self._file = open(folder / "metrics.csv", "a", encoding="utf-8", newline="\n")  # noqa: SIM115
         self._events = Events(folder / "events", start + 1)
         self._start, self._steps = start, steps
         self._screen = Screen(start, steps)  # until it begins

@@ -59,7 +59,7 @@ def train(
     batches_an_epoch: float,
 ) -> tuple[State, str | None]:
     """The last state, and the signal that stopped it before the end if one did. The first process has the logbook."""
-    at, clock = int(state.step), _Clock(batch_size)
+    at, clock, asked = int(state.step), _Clock(batch_size), False
     with StopAsked() as stop:
         for batch in batches:
             state = step(state, batch)
@@ -84,7 +84,7 @@ def train(
                 break
             clock.start()
     check_end(state, pace.steps)
-    return state, stop.by if at < pace.steps else None
+    return state, (stop.by or "SIGTERM") if asked and at < pace.steps else None  # of another process, it may be
 
 
 def _save(at: int, state: State, checkpoints: Checkpoints) -> None:

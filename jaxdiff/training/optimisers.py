@@ -119,7 +119,7 @@ class Muon(Adam):
     """Muon (Jordan et al. 2024) for kernels of at least 8 x 8, seen as a matrix [inputs, outputs]; Adam for all else.
 
     Its update is U Vᵀ, where U S Vᵀ is the momentum, by five steps of a Newton-Schulz iteration. It has the size of
-    one of Adam's (Liu et al. 2025), so that rates for Adam are a place to begin.
+    one of Adam's (Liu et al. 2025), so that rates for Adam are a place to begin. Both have Nesterov's momentum.
     """
 
     momentum: float = 0.95  # how much of the mean gradient stays, of what Muon moves

@@ -11,10 +11,11 @@ from jaxdiff.training.state import Clock, State, Training
 
 
 class Pace:
-    """`steps` is where the run ends, as far as is known. Time counts from here on, compiling included."""
+    """`steps` is where the run ends, as far as is known. Time counts from `begin` on, by default now: compiling too."""
 
-    def __init__(self, training: Training, state: State, per_call: int):
-        self.training, self.per_call, self._begin = training, per_call, time.perf_counter()
+    def __init__(self, training: Training, state: State, per_call: int, begin: float | None = None):
+        self.training, self.per_call = training, per_call
+        self._begin = time.perf_counter() if begin is None else begin
         self._at, self._since = int(state.step), self._begin
         self._before = 0.0 if state.clock is None else float(state.clock.seconds)
         known = self._before > 0  # a speed, from before
