@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def alone(tmp_path_factory):
     return folder
 
 
-def by(count, script, *arguments, cache):
+def by(count, script, *arguments, cache, meanwhile=lambda processes: None):
     """The exit codes of so many processes with one device each, and what they said, (stdout, stderr)."""
     several = ["--distributed"] * (count > 1)
     with socket.socket() as free:
@@ -64,6 +65,7 @@ def by(count, script, *arguments, cache):
         for number in range(count)
     ]
     try:
+        meanwhile(processes)
         said = [process.communicate(timeout=200) for process in processes]
     finally:
         for process in processes:
@@ -96,6 +98,21 @@ def test_what_two_processes_saved_one_goes_on_with(alone, together):
         Experiment(toy(where, 30), of).train()
     assert len(losses(folder)) == 3
     np.testing.assert_allclose(losses(folder), losses(alone), rtol=1e-5)
+
+
+def test_two_processes_start_from_a_run_and_stop_at_a_signal_to_one(alone, tmp_path):
+    folder = tmp_path / "run"
+
+    def end_one(processes):
+        while not (folder / "checkpoints" / "10").exists() and all(each.poll() is None for each in processes):
+            time.sleep(0.1)
+        processes[1].terminate()
+
+    endless = ("training.steps=1000000", "training.save_every=10", "training.show_every=1000000")
+    arguments = ("--config", "tests/toy.py", "--workdir", folder, f"start={alone}", *endless)
+    codes, said = by(2, "train.py", *arguments, cache=tmp_path, meanwhile=end_one)
+    assert codes == [143, 143], said
+    assert "stopped by SIGTERM, and saved" in said[0][1]
 
 
 def test_two_processes_draw_the_images_of_one(alone, tmp_path):
