@@ -17,6 +17,7 @@ config = replace(
     cifar10,
     system=replace(
         system,
+        network=system.network.clone(dropout=0.2),
         times=Diffusion.times,
         objective=ConsistencyTuning(stage=7, stage_steps=50_000),
         sampler=samplers.Consistency(),
@@ -29,5 +30,6 @@ config = replace(
         cifar10.training,
         optimiser=Adam(1e-4, clip=1.0),
         averages=(Ema(0.9999),),
+        keep_every=None,
     ),
 )

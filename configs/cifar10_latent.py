@@ -1,5 +1,7 @@
 """CIFAR-10 in the latents of cifar10_autoencoder, which is trained first; otherwise as mnist_latent, but larger.
 
+Images are not flipped, since their latents are made once: augment.flip=True 'system.encode=each step' flips them.
+
 Cost and result: not trained to its end here yet.
 """
 

@@ -83,7 +83,7 @@ def test_a_run_on_its_page(tmp_path):
     assert list(loss["lines"]) == ["each row", "mean", "held out"]
     assert loss["lines"]["each row"][0] == [10, 0.2]
     assert loss["lines"]["mean"][-1][1] == pytest.approx(0.1 + (1 / 400 + 1 / 390) / 2, rel=1e-4)
-    titles = ["gradient norm", "learning rate", "images per second", "held out loss"]
+    titles = ["gradient norm", "learning rate", "images per second", "held out loss, from little noise, 1, to much, 8"]
     assert [chart["title"] for chart in others] == titles
     seen = range(100, 401, 100)
     assert others[-1]["lines"] == {"1": [[step, 0.5] for step in seen], "2": [[step, 0.75] for step in seen]}
@@ -93,7 +93,7 @@ def test_a_run_on_its_page(tmp_path):
     assert forming["title"] == "How images form, at step 40"
     assert len(nearest["frames"]) == 1
     (table,) = said["tables"]
-    assert table["head"] == ["Fréchet", "accuracy"]
+    assert table["head"] == ["Fréchet", "labels right"]
     assert table["rows"][0] == ["DDIM, toy, 2,000 images, by judge", "3.142 ± 0.027", "0.5"]
     assert table["rows"][1] == ["real images (train)", "", ""]
     assert "system: Diffusion\n  network: MLP\n    widths: 16" in said["config"]

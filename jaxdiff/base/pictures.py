@@ -107,10 +107,14 @@ def save(path: str | Path, image: Any) -> None:
     write(path, stored.getvalue())
 
 
-def laid_out(x: np.ndarray, texts: list[str] | None) -> np.ndarray:
-    """Samples as a picture: the texts take turns, and each has a row, if all have as many; else a square."""
+def laid_out(x: Any, texts: list[str] | None) -> np.ndarray:
+    """Samples as a picture: the texts take turns, and each has a row; a square, if there is one image of each."""
+    x = np.asarray(x)
     each = [texts[i % len(texts)] for i in range(len(x))] if texts else []
     rows = {text: [i for i, other in enumerate(each) if other == text] for text in each}
-    if len(rows) < 2 or len(set(map(len, rows.values()))) > 1:
+    longest = max(map(len, rows.values()), default=0)
+    if len(rows) < 2 or longest < 2:
         return sheet(x)
-    return sheet(x[np.concatenate(list(rows.values()))], columns=len(x) // len(rows), labels=list(rows))
+    white = np.full_like(x[:1], 255 if x.dtype == np.uint8 else 1)
+    order = [i for row in rows.values() for i in (*row, *[len(x)] * (longest - len(row)))]
+    return sheet(np.concatenate([x, white])[order], columns=longest, labels=list(rows))

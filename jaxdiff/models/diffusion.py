@@ -244,6 +244,8 @@ class Diffusion:
         if self.condition is not None:
             choices, names = self.condition.choices(held_out.classes or ())
             turns = np.arange(self.shown) % len(names)
+            if len(names) > self.shown:  # some of all
+                turns = np.linspace(0, len(names) - 1, self.shown).round().astype(int)
             conditions, texts = choices[turns], [names[i] for i in turns]
         x = sample(
             self.denoiser(params),

@@ -29,7 +29,13 @@ NAME = "report.html"
 # What bounds the page, to 2 MB: pictures and their bytes, lines and their points, results, the config's characters.
 FRAMES, CHARTS, POINTS, RESULTS, CHARACTERS = 16, 8, 400, 40, 50_000
 LARGE, SMALL = 45_000, 20_000
+SIDE = 2048  # pixels of a picture that is made coarser, at most
 _KINDS = {"samples": "How far from real images", "likelihood of": "Likelihood", "nearest": "Copies of training images"}
+_WORDS = {"frechet": "Fréchet", "kernel": "kernel x1000", "accuracy": "labels right"}
+_SHOWN = {  # what the pictures of a run are, by the kind of its system
+    "Autoencoding": ("Held-out images", "Beside each its reconstruction."),
+    "Classification": ("Noisy held-out images", "How many are classified rightly at each noise level."),
+}
 
 Table = dict[str, Any]
 
@@ -53,7 +59,7 @@ def _shown(folder: Path) -> dict[str, Any]:
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "facts": _facts(rows, tree),
         "charts": _charts(rows),
-        "films": [film for film in _films(folder) if film["frames"]],
+        "films": [film for film in _films(folder, tree) if film["frames"]],
         "tables": list(_tables(_read(folder / "evaluation.json").get("results", [])[-RESULTS:])),
         "commands": commands,
         "about": about,
@@ -101,7 +107,8 @@ def _charts(rows: list[dict[str, float]]) -> list[dict[str, Any]]:
     others: dict[str, dict[str, Any]] = {}  # held_out_loss_1, held_out_loss_2, ... are lines of one chart
     for name in dict.fromkeys(name for row in rows for name in row if name not in known):
         title, _, number = name.rpartition("_") if name[-1].isdecimal() else (name, "", "")
-        others.setdefault(title.replace("_", " "), {})[number] = _line(rows, name)
+        title = title.replace("_", " ") + ", from little noise, 1, to much, 8" * (title == HELD_OUT)
+        others.setdefault(title, {})[number] = _line(rows, name)
     charts += [{"title": title, "lines": lines} for title, lines in list(others.items())[:CHARTS]]
     for chart in charts:
         chart["lines"] = {name: points for name, points in chart["lines"].items() if points}
@@ -130,7 +137,7 @@ def _tables(results: list[dict[str, Any]]) -> Iterator[Table]:
         columns = dict.fromkeys(name for row in each for name, text in row.items() if text)
         yield {
             "title": _KINDS.get(kind, kind),
-            "head": [name.replace("_", " ").replace("frechet", "Fréchet") for name in columns],
+            "head": [_WORDS.get(name, name.replace("_", " ")) for name in columns],
             "rows": [
                 [_told(result["of"]), *(row.get(name, "") for name in columns)]
                 for result, row in zip(found, each, strict=True)
@@ -149,7 +156,7 @@ def _told(of: dict[str, Any]) -> str:
 def _number(value: Any) -> str:
     """With as many digits as its error has meaning; what is no number is left out."""
     if not isinstance(value, dict):
-        return f"{value:.4g}" if isinstance(value, int | float) else ""
+        return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else ""
     number, error = value.get("value"), value.get("error")
     if not isinstance(number, int | float) or not error:
         return "" if number is None else f"{number:.4g}"
@@ -175,10 +182,11 @@ def _lines(tree: Any, name: str = "", indent: int = -1) -> Iterator[str]:
 # --- pictures -------------------------------------------------------------------------------------------------------
 
 
-def _films(folder: Path) -> Iterator[dict[str, Any]]:
+def _films(folder: Path, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Pictures that follow one another, or one alone."""
-    text = "Drawn from the averaged parameters, always with the same seeds."
-    yield _film("Samples", text, folder, "samples/step_*.png")
+    kind = str(config.get("system", {}).get("is", "")).rpartition(":")[2].rpartition(".")[2]
+    samples = ("Samples", "Drawn from the averaged parameters, always with the same seeds.")
+    yield _film(*_SHOWN.get(kind, samples), folder, "samples/step_*.png")
     drawn = max((folder / "drawn").glob("step_*"), default=folder / "drawn", key=_numbers)
     text = "The noisy image x_t, and below it the clean image that is expected of it."
     yield _film(f"How images form, at {_caption(drawn)}", text, drawn, "denoising_*.png", SMALL)
@@ -216,6 +224,7 @@ def _encoded(path: Path, changed: int, most: int) -> str:
     kind = "png"
     with Image.open(BytesIO(stored)) as image:
         picture, quality = image.convert("RGB"), 85
+    picture.thumbnail((SIDE, SIDE) if len(stored) > most else picture.size)
     while len(stored) > most:
         buffer = BytesIO()
         picture.save(buffer, "WEBP", quality=quality)
