@@ -81,5 +81,5 @@ def test_bad_conditions_are_refused(call, says):
 def test_a_range_of_labels_is_one_of_names_where_these_are_numbers():
     names = ("1", "2", "3", "10")
     assert parsed_labels("1-3,10", names) == ["1", "2", "3", "10"]
-    assert parsed_labels("0-2", names) == [0, "1", "2"]
+    assert parsed_labels("0-2", names) == [0, 1, 2]
     assert parsed_labels("0-2", ("cat", "dog", "ship")) == [0, 1, 2]

@@ -260,8 +260,17 @@ def test_a_folder_that_cannot_be_listed_is_said(classes, monkeypatch):
 
 
 def test_heic_is_listed_as_what_it_is(classes):
-    Path(classes, "cat", "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    assert dict(Folder(classes).open().unreadable)["cat/IMG_1.HEIC"] == "HEIC: save it as JPEG"
+    heic = b"\0\0\0\x18ftypheic" + bytes(100)
+    for name in ("IMG_0.HEIC", "cat/IMG_1.HEIC", "ant/IMG_2.jpg", "alone/IMG_3.heic"):
+        Path(classes, name).parent.mkdir(exist_ok=True)
+        Path(classes, name).write_bytes(heic)
+    examples = Folder(classes).open()
+    said = dict(examples.unreadable)
+    assert examples.classes == ("ant", "cat")
+    assert said["ant/IMG_2.jpg"] == "HEIC: save it as JPEG"
+    assert all(said[name] == "not read: save it as JPEG" for name in ("IMG_0.HEIC", "cat/IMG_1.HEIC"))
+    with pytest.raises(ValueError, match=r"no image files, .*IMG_3.heic must be saved as JPEG"):
+        Folder(Path(classes, "alone")).open()
 
 
 def test_what_can_be_read_again_is(classes, monkeypatch):
@@ -419,7 +428,7 @@ def test_automatic_caching_leaves_room_on_the_disk(classes, monkeypatch):
     for free, kind in ((4 * need, np.memmap), (4 * need - 1, records.Decoded)):
         monkeypatch.setattr(cache.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
         assert isinstance(Folder(classes, 16).open().images, kind)
-        monkeypatch.setattr(cache, "_VERSION", 2)  # forget the first
+        monkeypatch.setattr(cache, "_VERSION", 3)  # forget the first
 
 
 def test_a_killed_write_is_not_taken_for_a_cache(classes, decoded, monkeypatch, cache_folder):

@@ -74,7 +74,7 @@ def test_what_a_class_gives_its_objects_has_the_meaning_that_the_base_says():
         return {each.name: each for node in owner.public if node.name == name for each in owner.attributes(node)}
 
     base, jump = attributes("core.samplers.base", "Sampler"), attributes("core.samplers.jumps", "Jump")
-    assert list(base) == ["needs_signal", "follows_ode", "jumps", "only_to_data"]
+    assert list(base) == ["needs_signal", "follows_ode", "corrects", "jumps", "only_to_data"]
     assert {name: each.default for name, each in jump.items()} == {"jumps": "True", "follows_ode": "True"}
     assert jump["jumps"].meaning == base["jumps"].meaning != ""
     assert attributes("core.samplers.ancestral", "DDIM") == {}  # its own are for its fields to say

@@ -21,7 +21,7 @@ _jaxdiff() {{
     esac
     COMPREPLY=($(compgen -W "$words" -- "$word"))
     while IFS= read -r file; do  # names of files are text, and never code
-        case $file in ("$word"*) COMPREPLY+=("$file") ;; esac
+        case $file in ("$word"*) printf -v file %q "$file"; COMPREPLY+=("$file") ;; esac
     done < <(case $before in
         (--config | --data) compgen -G '*.py'; compgen -G 'configs/*.py' ;;
         (--workdir | --classifier | --judge | publish) compgen -G 'runs/*' ;;

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.base.console import say, tell
+from jaxdiff.base.console import say, tell, warn
 from jaxdiff.base.devices import is_first
 from jaxdiff.base.words import plural
 from jaxdiff.cli import report
-from jaxdiff.cli.evaluation import Evaluation
+from jaxdiff.cli.evaluation import Evaluation, hashed
 from jaxdiff.cli.plan import Plan
 from jaxdiff.data.examples import Examples
 from jaxdiff.data.labels import renumbered
@@ -34,7 +34,16 @@ class Distances:
         for plan in filter(None, self.plans):  # before anything is drawn
             labels = plan.labels_of(np.arange(plan.count))
             if labels is not None:
-                self._known(labels, plan.model.knows(plan.classifier)[1])
+                self._check_known(labels, plan.model.knows(plan.classifier)[1])
+
+    def _check_known(self, labels: np.ndarray, classes: Sequence[str]) -> None:
+        try:
+            self._known(labels, classes)
+        except ValueError as error:
+            if self.asked.o.judge is not None:
+                raise
+            warn(f"{error}; its features do without labels")
+            self.judge = None
 
     def _judge(self) -> Features | None:
         """What tells whether an image shows its label; the features themselves if they are those of a run."""
@@ -46,7 +55,9 @@ class Distances:
     def of(self, samples: dict[str, object]) -> dict[str, Any]:
         """What numbers are of: without it they mean nothing."""
         used = {"name": self.features.name, "hash": self.features.hash, "may be called FID": self.features.is_inception}
-        judge = None if self.judge is None else {"name": self.judge.name, "hash": self.judge.hash}
+        judge = None
+        if self.judge is not None:
+            judge = {"name": self.judge.name, "hash": self.judge.hash, "classes": hashed(self.judge.classes)}
         return {"samples": samples, "reference": self.reference.identity, "features": used, "judge": judge}
 
     def prepare(self, count: int) -> None:

@@ -148,7 +148,7 @@ def parsed_labels(text: str, names: Sequence[str], flag: str = "--labels") -> li
             if not 0 <= int(last) - int(first) < 2**16:
                 raise ValueError(f"{flag} must be such as 3, 0-9 or cat,ship, got {part!r}")
             each = range(int(first), int(last) + 1)
-            found.extend(str(label) if str(label) in names else label for label in each)
+            found.extend(map(str, each) if all(str(label) in names for label in each) else each)
         else:
             found.append(int(part) if part.isdecimal() and part not in names else part)
     return found

@@ -65,8 +65,9 @@ def drawn(plan: Plan) -> int:
     if agreed(there):
         say(f"{plan.places.npz} already has its {plural(plan.count, 'image')}")
         if plan.places.singles is None and not plan.places.trajectory:
+            drawing = Drawing(plan, [])  # by all processes
             if plan.places.asked and is_first():
-                show(plan, Drawing(plan, []).picture_of(Arrays(str(plan.places.npz)).open().images))
+                show(plan, drawing.picture_of(Arrays(str(plan.places.npz)).open().images))
             return 0
         plan = replace(plan, places=replace(plan.places, npz=None))
     with contextlib.ExitStack() as closing:

@@ -31,7 +31,7 @@ class Mixture:
         if label is not None:
             chosen = (jnp.arange(len(self.means)) == label).astype(weights.dtype)
             weights = jnp.where(label < 0, weights, chosen)
-        mean = jnp.tensordot(weights, self._means(x), 1)
+        mean = jnp.tensordot(weights, self._means(x), 1, precision="highest")  # also on a GPU or TPU
         return mean + alpha * self.deviation**2 / variance * (x - alpha * mean)
 
     def flow_map(self, process: Process, x: Image, t: Scalar, r: Scalar) -> Image:

@@ -212,13 +212,15 @@ class _Job:
         self.group, self.steps = Devices(devices), len(times) - 1
         inputs, self.rest = split(denoise)
         self.inputs, self.times = self.group.replicate((inputs, times))
+        self.each = np.asarray(times)  # for what wants one of them: of an array on a device each is a program
 
     def run(
         self, own: _Own, seed: int, batch_size: int | None, watch: _Watch = _Watch()
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The batches, each of the same size."""
         count = len(own.index)
-        size = min(64, count) if batch_size is None else whole("batch_size", batch_size, least=1)
+        usual = 64 * (1 if self.group.devices[0].platform == "cpu" else len(self.group.devices))
+        size = min(usual, count) if batch_size is None else whole("batch_size", batch_size, least=1)
         return self._batches(own, seed, self.group.round_up(size), watch)
 
     def _batches(self, own: _Own, seed: int, size: int, watch: _Watch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -240,10 +242,10 @@ class _Job:
         for start in range(0, self.steps, chunk):
             stop = min(start + chunk, self.steps)
             carry = _advance(*fixed, keys, condition, carry, self.times, start, stop)
-            expected = partial(_expected, *fixed, condition, self.times[stop])
+            expected = partial(_expected, *fixed, condition, self.each[stop])
             progress = Progress(own.index[places], stop, self.steps, _images(self.sampler, carry), expected)
             if watch.debug:
-                _check_finite(progress, self.times)
+                _check_finite(progress, self.each)
             if watch.callback is not None and (stop == self.steps or stop % every == 0):
                 watch.callback(progress)
         return progress
@@ -253,7 +255,7 @@ def _checked_shape(shape: Any) -> tuple[int, ...]:
     return tuple(whole("shape", size, least=1) for size in (shape if isinstance(shape, Sequence) else (shape,)))
 
 
-def _check_finite(progress: Progress, times: Times) -> None:
+def _check_finite(progress: Progress, times: np.ndarray) -> None:
     finite = np.isfinite(progress.images).reshape(len(progress.indices), -1).all(axis=1)
     if not finite.all():
         raise FloatingPointError(

@@ -25,7 +25,7 @@ from jaxdiff.data.examples import Cache, Images
 from jaxdiff.data.records import Chunk, Decoded, Records, survey
 
 TRIED = 32  # of the files that could not be read, each time
-_VERSION = 1  # of the way in which images are decoded and kept
+_VERSION = 2  # of the way in which images are decoded and kept
 _USUAL_LIMIT = Image.MAX_IMAGE_PIXELS  # larger images are not decoded
 _ABOUT, _NUMBERS, _LABELS, _IMAGES = "about.json", "numbers.npy", "labels.npy", "images.npy"
 
@@ -60,7 +60,7 @@ def stored(records: Records, cache: Cache) -> Stored:
             found = _load(entry, records, keep)  # another process may have made it meanwhile
             if found is None:
                 _write(entry, records, keep)
-                found = _load(entry, records, keep)
+                found = _load(entry, records, keep, tried=True)
     except OSError as error:
         if cache is True:
             raise ValueError(f"cannot write to the cache, {error}: set JAXDIFF_CACHE to a folder that can be") from None
@@ -81,15 +81,15 @@ def _fits(records: Records) -> bool:
     return 4 * int(np.prod(records.shape)) <= free_bytes(cache_folder())
 
 
-def _load(entry: Path, records: Records, pixels: bool) -> Stored | None:
-    """An entry, if it is there and whole."""
+def _load(entry: Path, records: Records, pixels: bool, tried: bool = False) -> Stored | None:
+    """An entry, if it is there and whole; not `tried` just now, what it lacks is."""
     try:
         about = json.loads((entry / _ABOUT).read_bytes())
         numbers = np.load(entry / _NUMBERS)
         labels = np.load(entry / _LABELS) if (entry / _LABELS).exists() else None
         images = np.load(entry / _IMAGES, mmap_mode="r") if pixels else Decoded(records, numbers)
         unreadable = tuple((str(name), str(reason)) for name, reason in about["unreadable"])
-        if _are_back(records, about.get("away", [])):
+        if not tried and _are_back(records, about.get("away", [])):
             return None
     except Exception:  # a damaged file leads to errors of many classes; it is made again
         return None

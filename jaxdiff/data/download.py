@@ -91,8 +91,10 @@ def _append(url: str, part: Path, original: Original) -> None:
 
 def _trusted() -> ssl.SSLContext:
     """With certificates where Python has none of its own, as those of python.org for macOS."""
-    paths = ssl.get_default_verify_paths()
-    return ssl.create_default_context(cafile=None if paths.cafile or paths.capath else certifi.where())
+    context, paths = ssl.create_default_context(), ssl.get_default_verify_paths()
+    if not (paths.cafile or paths.capath):
+        context.load_verify_locations(certifi.where())
+    return context
 
 
 def _read(answer: http.client.HTTPResponse) -> bytes:

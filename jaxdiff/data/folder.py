@@ -37,11 +37,11 @@ class Folder:
     `path` is the folder; or a .zip file, or a folder within one, such as `images.zip/train`. Image
     files are recognised by their extensions, in any case, but read as what they are; hidden files are passed over.
 
-    `labels`: "folders": the folders just below `path` are the classes, in the order of their names. A .csv file: its
-    columns are file, label and caption (the last or both of these), and the examples are its rows; labels are whole
-    numbers from 0, or names, numbered in their order. "none". "auto": `labels.csv`, `captions.csv` or `metadata.csv` if
-    the folder has one, else folders if no image lies outside of these; a folder that is all there is, as in many a
-    .zip, is looked into.
+    `labels`: "folders": the folders just below `path` are the classes, in the order of their names or numbers.
+    A .csv file: its columns are file, label and caption (the last or both of these), and the examples are its rows;
+    labels are whole numbers from 0, or names, numbered in their order. "none". "auto": `labels.csv`, `captions.csv` or
+    `metadata.csv` if the folder has one, else folders if no image lies outside of these; a folder that is all there is,
+    as in many a .zip, is looked into.
 
     Files that cannot be read are left out, listed in `Examples.unreadable`; or refused, if `strict`. So are files of
     more than 134 MB, and those in a .zip that are neither stored nor deflated; a table has at most two million rows.
@@ -67,15 +67,16 @@ class Folder:
         shape = (len(listed.names), *height_and_width(self.size), self.channels)
         records = _Files(place, listed.names, shape)
         found = stored(records, cache)
-        first = "; ".join(f"{name}: {reason}" for name, reason in found.unreadable[:1])
+        unreadable = *found.unreadable, *((name, "not read: save it as JPEG") for name in listed.left_out)
+        first = "; ".join(f"{name}: {reason}" for name, reason in unreadable[:1])
         if self.strict and first:
-            raise ValueError(f"{self.path} has {plural(len(found.unreadable), 'file')} that cannot be read, {first}")
+            raise ValueError(f"{self.path} has {plural(len(unreadable), 'file')} that cannot be read, {first}")
         if len(found.numbers) == 0:
             raise ValueError(f"{self.path} has no file that can be read, {first}")
         labels = None if listed.labels is None else listed.labels[found.numbers]
         captions = None if listed.captions is None else tuple(listed.captions[i] for i in found.numbers)
         names = records.known_by(found.numbers)
-        return Examples(found.images, labels, listed.classes, captions, found.unreadable, names)
+        return Examples(found.images, labels, listed.classes, captions, unreadable, names)
 
 
 class _Place(Protocol):
@@ -129,6 +130,8 @@ class _Directory:
 
 
 def _unlisted(error: OSError) -> None:
+    if Path(error.filename).name in ("lost+found", "System Volume Information"):  # of the system
+        return
     raise ValueError(f"{error.filename} cannot be listed ({error.strerror}): its images would be left out")
 
 
@@ -189,7 +192,7 @@ def shapes_in(path: str) -> dict[tuple[int, ...], str]:
         try:
             found[shape_of(place.read(name))] = name
         except ValueError as error:
-            raise ValueError(f"{path}/{name} cannot be read: {error}") from None
+            raise ValueError(f"{place.where}/{name} cannot be read: {error}") from None
     return found
 
 
@@ -200,6 +203,7 @@ class _Listed(NamedTuple):
     labels: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
     captions: Sequence[str] | None = None
+    left_out: Sequence[str] = ()  # of kinds that are not read
 
 
 def _found(path: str, labels: str) -> tuple[_Place, _Listed]:
@@ -224,21 +228,24 @@ def _listed(place: _Place, everything: Sequence[str], labels: str, path: str) ->
         raise ValueError(f"{path} has {' and '.join(tables)}: put all columns into one of them, and remove the others")
     if tables:
         return _rows(lambda: place.read(tables[0]), everything, tables[0])
-    known = extensions() | _NOT_READ
-    names = [name for name in everything if PurePosixPath(name).suffix.lower() in known]
+    of_a_kind = {name: PurePosixPath(name).suffix.lower() for name in everything}
+    names = [name for name, kind in of_a_kind.items() if kind in extensions()]
+    left_out = [name for name, kind in of_a_kind.items() if kind in _NOT_READ]
     if not names:
         packed = next((f": {path}/{name} may be meant" for name in everything if name.lower().endswith(".zip")), "")
         count = plural(len(everything), "file")
+        if left_out and not packed:
+            packed = f": {left_out[0]} must be saved as JPEG"
         raise ValueError(f"{path} has no image files, such as .jpg or .png, among its {count}{packed}")
     if labels == "auto":
         _check_one_split(names, path)
     outside = [name for name in names if "/" not in name]
     if labels == "none" or (labels == "auto" and outside):
-        return _Listed(names)
+        return _Listed(names, left_out=left_out)
     if outside:
         raise ValueError(f'{path} has images outside of the folders that name classes, {outside[0]}: labels="none"?')
     folders = [name.split("/")[0] for name in names]
-    return _Listed(names, *by_name(folders))
+    return _Listed(names, *by_name(folders), left_out=left_out)
 
 
 def _check_one_split(names: Sequence[str], path: str) -> None:

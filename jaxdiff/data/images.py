@@ -53,10 +53,15 @@ def decode(data: bytes, channels: int = 3, size: tuple[int, int] | None = None) 
 
 
 def shape_of(data: bytes) -> tuple[int, int, int]:
-    """What `decode` would give of a file's bytes: height, width, and 1 if it is gray or 3. Only its head is read."""
+    """What `decode` would give of a file's bytes: height, width, and 1 if it is gray or 3.
+
+    Only its head is read, but of a TIFF.
+    """
     with _opened(data) as image:
+        if image.format == "TIFF":
+            image.load()  # Pillow turns it by itself, and then says so
         width, height = image.size
-        on_its_side = _orientation(image) >= 5 and image.format != "TIFF"  # whose size is that of the turned one
+        on_its_side = _orientation(image) >= 5
         gray = image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;")
     return (width, height, 1 if gray else 3) if on_its_side else (height, width, 1 if gray else 3)
 

@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from jaxdiff.base.devices import Devices
 from jaxdiff.data.examples import Images
+from jaxdiff.nets.machine import in_full
 
 # uint8 images [n, height, width, channels] -> features [n, d] and, of a classifier, logits [n, classes]
 Compute = Callable[[Any, Any], tuple[Any, Any]]
@@ -42,11 +43,7 @@ class Features:
 
     @cached_property
     def _ready(self) -> tuple[Any, Any]:
-        def exactly(params: Any, images: Any) -> tuple[Any, Any]:
-            with jax.default_matmul_precision("highest"):  # on an accelerator as on a CPU
-                return self.compute(params, images)
-
-        return jax.jit(exactly), self._group.replicate(self.params)
+        return jax.jit(self.compute), self._group.replicate(self.params)
 
     @property
     def size(self) -> int:
@@ -68,7 +65,8 @@ class Features:
             return _checked(self.name, *self.compute(self.params, images), len(images))
         run, params = self._ready
         padded = images[np.resize(np.arange(len(images)), self.size)]
-        found = run(params, self._group.shard(padded))
+        with in_full():
+            found = run(params, self._group.shard(padded))
         rows, logits = (None if each is None else np.asarray(each)[: len(images)] for each in found)
         return _checked(self.name, rows, logits, len(images))
 

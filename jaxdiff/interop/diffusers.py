@@ -147,6 +147,8 @@ def _write(folder: Path, net: Net, variables: Mapping[str, Any], sample_size: An
         raise ValueError(f"variables must be those of {net!r}, got {', '.join(list(parameters)[:3])}") from None
     settings = torch_class.describe(net, channels)
     ours = _ours(torch_class, net, settings)
+    if torch_class is DIT and isinstance(sample_size, tuple):
+        raise ValueError(f"a DiT of PyTorch draws squares, this one {sample_size[0]}x{sample_size[1]}")
     if sample_size is None and torch_class is DIT:
         raise ValueError("a DiT needs sample_size=..., the side of the images it was made for")
     if sample_size is not None:

@@ -65,11 +65,6 @@ class Config:
         return (() if self.held_out is None else COLUMNS) + (() if self.judge is None else (FRECHET,))
 
     @property
-    def judged_by(self) -> list[Any]:
-        """What the number depends on by which the best checkpoint is kept."""
-        return [plain.to_data(each) for each in (self.held_out, self.judge, self.training.keep_best)]
-
-    @property
     def codec(self) -> str | None:
         """Where the autoencoder of a latent model comes from."""
         return getattr(self.system, "codec", None)

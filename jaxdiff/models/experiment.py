@@ -25,7 +25,7 @@ from jaxdiff.models.config import Config, modules_of, read_config
 from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.held_out import HeldOut
 from jaxdiff.models.model import Model
-from jaxdiff.models.quick import Quick
+from jaxdiff.models.quick import Quick, kept_best
 from jaxdiff.models.run import Run, codec_of
 from jaxdiff.models.start import Start
 from jaxdiff.models.system import Constants
@@ -290,10 +290,8 @@ class Experiment(Run):
         return found
 
     def _best(self, at: int, closing: contextlib.ExitStack) -> Best | None:
-        if self.config.training.keep_best is None:
-            return None
-        best = Best(self.folder / "best", at, self.config.judged_by)
-        return closing.enter_context(contextlib.closing(best))
+        best = kept_best(self.config, self.held_out, self.folder, at)
+        return None if best is None else closing.enter_context(contextlib.closing(best))
 
     # --- before it ----------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
+
 from jaxdiff import interop
 from jaxdiff.core.samplers import DDIM
 from jaxdiff.models import published
@@ -93,5 +95,7 @@ def _profile(run: Run, step: Step, width: float) -> tuple[int, Any]:
         raise ValueError(f"an average of width {width} is of all checkpoints up to a step: name it by its number")
     with reading(run) as checkpoints:
         steps, step = checkpoints.steps, checkpoints.known(step)
-    snapshots = [(known, float(at), trained(run, at, i)[1]) for at in steps if at <= step for i, known in powers]
+    wanted = [(at, i, known) for at in steps if at <= step for i, known in powers]
+    # on the host: together they may be too many for a device
+    snapshots = [(known, float(at), jax.device_get(trained(run, at, i)[1])) for at, i, known in wanted]
     return step, averages.profile(width, step, snapshots)

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from types import ModuleType
 
 from jaxdiff.base import pictures
+from jaxdiff.data.examples import Examples
+from jaxdiff.data.identity import identity_of
 from jaxdiff.evaluation.distances import frechet
 from jaxdiff.evaluation.summary import Summary
 from jaxdiff.models.config import FRECHET, Config
@@ -12,8 +15,20 @@ from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.judging import features_of
 from jaxdiff.models.model import Model
 from jaxdiff.models.real import Shuffled, known_summary, reference_of, summary_of
+from jaxdiff.training.checkpoint import Best
+from jaxdiff.training.metrics import read_metrics
 
 COUNT = 1000
+
+
+def kept_best(config: Config, held_out: Examples, folder: Path, at: int) -> Best | None:
+    """The best checkpoint of a run, by the number that `keep_best` names."""
+    name = config.training.keep_best
+    if name is None:
+        return None
+    of = [identity_of(held_out)["hash"], config.judge, name]
+    rows = read_metrics(folder / "metrics.csv")
+    return Best(folder / "best", at, of, {int(row["step"]): row[name] for row in rows if name in row})
 
 
 class Quick:

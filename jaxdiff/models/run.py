@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxdiff import interop
 from jaxdiff.base import files
+from jaxdiff.base.devices import Devices
 from jaxdiff.base.tree import check, fit
 from jaxdiff.data import identity
 from jaxdiff.data.examples import Examples, height_and_width
@@ -22,6 +23,7 @@ from jaxdiff.models.autoencoding import Autoencoding
 from jaxdiff.models.config import Config, read_config
 from jaxdiff.models.grafting import grafted
 from jaxdiff.training.checkpoint import Checkpoints
+from jaxdiff.training.placing import divided
 from jaxdiff.training.state import State
 
 _AGAIN = "the command that trained this run writes it again"
@@ -133,13 +135,12 @@ Step = int | Literal["best"] | None  # which checkpoint: None is the newest, "be
 
 def trained(run: Run, step: Step = None, average: int | None = 0) -> tuple[int, Any]:
     """The step and the averaged parameters (None: those not averaged) of a run's checkpoint."""
-    like = jax.tree.map(
-        lambda leaf: leaf.update(sharding=jax.sharding.SingleDeviceSharding(jax.local_devices()[0])),
-        run.state_shapes,
-    )
+    places = divided(run.state_shapes, Devices())  # all of it may be too large for one
+    like = jax.tree.map(lambda leaf, place: leaf.update(sharding=place), run.state_shapes, places)
     with reading(run, step) as checkpoints:
         state = checkpoints.restore(like, None if step == "best" else step)
-    return int(state.step), state.params if average is None else state.ema[average]
+    params = state.params if average is None else state.ema[average]
+    return int(state.step), jax.device_put(params, jax.local_devices()[0])
 
 
 @contextlib.contextmanager

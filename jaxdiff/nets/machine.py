@@ -48,3 +48,13 @@ def compiled_for(kind: Kind) -> Iterator[None]:
         yield
     finally:
         _elsewhere.reset(before)
+
+
+@contextlib.contextmanager
+def in_full() -> Iterator[None]:
+    """What is compiled within computes in float32 on a GPU or TPU too: for numbers that are compared."""
+    if kind().platform == "cpu":  # which does so anyway
+        yield
+        return
+    with compiled_for(kind()._replace(bfloat16=False, cudnn=False)), jax.default_matmul_precision("highest"):
+        yield

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +152,12 @@ class Checkpoints:
 class Best:
     """The checkpoint at which a number was lowest, in a folder of its own, and beside it the numbers of all that were.
 
-    `of` is what the number depends on, as plain data: where that changes, what was lowest before is no bar.
+    `of` is what the number depends on, as plain data: where that changes, what was lowest before is no bar. `before`
+    are the numbers by step of a run that has no such file yet.
     """
 
-    def __init__(self, folder: Path, at: int, of: Any) -> None:
-        self._checkpoints, self._of = Checkpoints(folder, 1), of
+    def __init__(self, folder: Path, at: int, of: Any, before: Mapping[int, float]) -> None:
+        self._checkpoints, self._of, self._before = Checkpoints(folder, 1), of, before
         self._path = folder.with_name(f"{folder.name}.json")
         self._numbers = {step: number for step, number in self._known() if step <= at}
         kept = max(self._checkpoints.steps, default=None)
@@ -168,7 +169,9 @@ class Best:
             found = files.read_json(self._path)
             same = found["of"] == json.loads(json.dumps(self._of))
             return [(int(step), float(number)) for step, number in found["numbers"]] if same else []
-        except (FileNotFoundError, KeyError, TypeError, ValueError):  # damaged, it bars nothing
+        except FileNotFoundError:
+            return list(self._before.items())
+        except (KeyError, TypeError, ValueError):  # damaged, it bars nothing
             return []
 
     def see(self, step: int, state: Any, value: float) -> None:

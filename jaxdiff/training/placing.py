@@ -63,6 +63,8 @@ class Trainer:
     def shardings(self, state: Any) -> Any:
         """Where each array of a state lives."""
 
+        if self._divides:
+            return divided(state, self.devices)
         return jax.tree.map(lambda leaf: NamedSharding(self.devices.mesh, self._spec(leaf)), state)
 
     def _spec(self, leaf: Any) -> PartitionSpec:
@@ -162,6 +164,12 @@ def _chosen(held: int, devices: int, memory: float) -> Placing:
     if devices == 1:
         return "jit"
     return "sharded" if 2 * held > memory else "pmap"  # half is for what a step computes
+
+
+def divided(state: Any, devices: Devices) -> Any:
+    """Where each array of a state lives, if all that is large is divided among these devices."""
+    count = len(devices.devices)
+    return jax.tree.map(lambda leaf: NamedSharding(devices.mesh, _split(leaf, count)), state)
 
 
 def _split(leaf: Any, count: int) -> PartitionSpec:

@@ -130,7 +130,7 @@ def unipc_weights(h: Scalar, r: Float[Array, "n"], known: Array) -> Float[Array,
     j = np.arange(1, len(r) + 1)
     tau = jnp.asarray(_TAU, h.dtype)
     density = jnp.asarray(_WEIGHT, h.dtype) * jnp.exp(h * (tau - 1))
-    targets = (tau[None, :] ** j[:, None]) @ density / density.sum()
+    targets = jnp.matmul(tau[None, :] ** j[:, None], density, precision="highest") / density.sum()
     powers = r[None, :] ** (j - 1)[:, None]
     solved = jnp.linalg.solve(jnp.where(known[None, :] & known[:, None], powers, jnp.eye(len(r))), targets)
     return jnp.where(known, jnp.where(known.sum() == 1, 0.5, solved), 0.0)
