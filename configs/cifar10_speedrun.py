@@ -1,13 +1,13 @@
 """CIFAR-10 in 100 minutes on 2 CPU cores (SPEEDRUN.md): mnist_speedrun in patches of 2x2, with noise as in cifar10.
 
-Cost and result: not run here yet; there is no record.
+Cost and result: 5,552 steps, 14 epochs, on 2 slow cores with other work; ships, cars, trucks and horses can be named
+(docs/cifar10_speedrun.png).
 """
 
 from dataclasses import replace
 
 from configs.mnist import system as mnist
 from configs.mnist_speedrun import config as mnist_speedrun
-from jaxdiff.core import samplers
 from jaxdiff.data import Tfds
 from jaxdiff.data.augment import Augment
 from jaxdiff.models import Labels, edm
@@ -16,8 +16,7 @@ from jaxdiff.training import Ema
 system = edm(
     network=mnist.network.clone(channels=32, patch=2, attention=(1,)),
     condition=Labels(10, drop=0.1),
-    sampler=samplers.DPMpp2M(eta=1.0),
-    guidance_scale=1.5,
+    guidance_scale=2.5,
     shown=80,
 )
 config = replace(
