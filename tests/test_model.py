@@ -128,6 +128,7 @@ def test_the_null_condition_is_that_of_training():
         (lambda: LABELLED.choices([1.5]), "labels must be whole numbers or names, got 1.5"),
         (lambda: LABELLED.choices(2.0), "labels must be whole numbers or names, got 2.0"),
         (lambda: PROMPTED.choices(prompts=[3]), r"prompts that are text, got \[3\]"),
+        (lambda: replace(LABELLED, classes=("1", "2", "3")).choices("0"), "knows the labels 0 to 2; got 0"),
         (lambda: replace(LABELLED, classes=()).choices("3"), "toy knows the labels 0 to 2; got 3"),
         (lambda: LABELLED.choices([]), r"needs at least one label, got \[\]"),
         (lambda: PROMPTED.choices(prompts=[]), r"needs at least one prompt, got \[\]"),

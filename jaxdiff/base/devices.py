@@ -28,6 +28,10 @@ class Devices:
         """The least batch of at least this size that the devices divide."""
         return -(-size // len(self.devices)) * len(self.devices)
 
+    def for_each(self, size: int) -> int:
+        """So many for each device; for all CPUs together, which are one machine's."""
+        return size if self.devices[0].platform == "cpu" else size * len(self.devices)
+
     def shard(self, batch: Any) -> Any:
         """Each device gets its share of the leading axis."""
         return jax.device_put(batch, NamedSharding(self.mesh, DIVIDED))

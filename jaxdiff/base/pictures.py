@@ -112,9 +112,14 @@ def laid_out(x: Any, texts: list[str] | None) -> np.ndarray:
     x = np.asarray(x)
     each = [texts[i % len(texts)] for i in range(len(x))] if texts else []
     rows = {text: [i for i, other in enumerate(each) if other == text] for text in each}
-    longest = max(map(len, rows.values()), default=0)
-    if len(rows) < 2 or longest < 2:
+    if len(rows) < 2 or max(map(len, rows.values())) < 2:
         return sheet(x)
-    white = np.full_like(x[:1], 255 if x.dtype == np.uint8 else 1)
-    order = [i for row in rows.values() for i in (*row, *[len(x)] * (longest - len(row)))]
-    return sheet(np.concatenate([x, white])[order], columns=longest, labels=list(rows))
+    return sheet_of_rows([[x[i] for i in row] for row in rows.values()], list(rows))
+
+
+def sheet_of_rows(rows: Sequence[Sequence[np.ndarray]], labels: list[str] | None) -> np.ndarray:
+    """Rows of any length, filled up with white."""
+    columns, tile = max(map(len, rows)), rows[0][0]
+    white = np.full_like(tile, 255 if tile.dtype == np.uint8 else 1)
+    filled = [each for row in rows for each in (*row, *[white] * (columns - len(row)))]
+    return sheet(np.stack(filled), columns=columns, labels=labels)

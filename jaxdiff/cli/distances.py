@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.base.console import say, tell, warn
+from jaxdiff.base.console import say, tell
 from jaxdiff.base.devices import is_first
 from jaxdiff.base.words import plural
 from jaxdiff.cli import report
@@ -34,16 +34,7 @@ class Distances:
         for plan in filter(None, self.plans):  # before anything is drawn
             labels = plan.labels_of(np.arange(plan.count))
             if labels is not None:
-                self._check_known(labels, plan.model.knows(plan.classifier)[1])
-
-    def _check_known(self, labels: np.ndarray, classes: Sequence[str]) -> None:
-        try:
-            self._known(labels, classes)
-        except ValueError as error:
-            if self.asked.o.judge is not None:
-                raise
-            warn(f"{error}; its features do without labels")
-            self.judge = None
+                self._known(labels, plan.model.knows(plan.classifier)[1])
 
     def _judge(self) -> Features | None:
         """What tells whether an image shows its label; the features themselves if they are those of a run."""

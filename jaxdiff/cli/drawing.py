@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from jaxdiff.base import pictures
 from jaxdiff.base.console import say
-from jaxdiff.base.devices import agreed, gathered, is_first
+from jaxdiff.base.devices import Devices, agreed, gathered, is_first
 from jaxdiff.base.words import duration, plural, speed
 from jaxdiff.cli import output
 from jaxdiff.cli.halving import halving
@@ -22,13 +22,14 @@ from jaxdiff.data.examples import Images
 from jaxdiff.models.exhibits import frame
 from jaxdiff.training.loop import StopAsked
 
-AT_A_TIME = 64  # images of up to 128x128
+AT_A_TIME = 64  # images of up to 128x128, on each GPU or TPU
 FRAMES, FOLLOWED = 24, 8  # of a trajectory, and of how many images
 
 
 def batch_size(plan: Plan) -> int:
     """How many images at a time, by each process."""
-    return min(plan.batch_size or max(int(AT_A_TIME / _larger(plan)), 1), -(-plan.count // jax.process_count()))
+    usual = max(int(Devices().for_each(AT_A_TIME) / _larger(plan)), 1)
+    return min(plan.batch_size or usual, -(-plan.count // jax.process_count()))
 
 
 def _larger(plan: Plan) -> float:
@@ -209,7 +210,5 @@ def in_rows(
         rows = [[given[i % len(given)], *row] if row else [] for i, row in enumerate(rows)]
     if count == 1 and wraps:
         return pictures.sheet(np.stack(rows[0]), title=texts[0] if texts else None)
-    columns, white = max(map(len, rows)), np.full_like(tiles[0], 255)
-    filled = [tile for row in rows if row for tile in (*row, *[white] * (columns - len(row)))]
     labels = None if labels is None else [label for label, row in zip(labels, rows, strict=True) if row]
-    return pictures.sheet(np.stack(filled), columns=columns, labels=labels)
+    return pictures.sheet_of_rows([row for row in rows if row], labels)

@@ -219,8 +219,7 @@ class _Job:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The batches, each of the same size."""
         count = len(own.index)
-        usual = 64 * (1 if self.group.devices[0].platform == "cpu" else len(self.group.devices))
-        size = min(usual, count) if batch_size is None else whole("batch_size", batch_size, least=1)
+        size = min(self.group.for_each(64), count) if batch_size is None else whole("batch_size", batch_size, least=1)
         return self._batches(own, seed, self.group.round_up(size), watch)
 
     def _batches(self, own: _Own, seed: int, size: int, watch: _Watch) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -49,7 +49,7 @@ class Features:
     def size(self) -> int:
         """Of a batch."""
         on_cpu = self._group.devices[0].platform == "cpu"
-        return self._group.round_up(self.batch_size if on_cpu else 8 * self.batch_size * len(self._group.devices))
+        return self._group.round_up(self._group.for_each(self.batch_size if on_cpu else 8 * self.batch_size))
 
     def check(self, images: Images) -> None:
         """Refuses images that it cannot take."""

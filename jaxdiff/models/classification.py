@@ -45,7 +45,7 @@ class Classification:
 
     def check(self) -> None:
         known = isinstance(getattr(self.network, "classes", None), int)
-        require(known, "a network of so many classes, such as EncoderUNet(classes=10)", self.network)
+        require(known, "a network that says how many classes, such as EncoderUNet(classes=10)", self.network)
 
     def fields(self, examples: Examples) -> Fields:
         return {"label": labels_of(examples, self.network.classes)}

@@ -139,16 +139,16 @@ class Model:
         return found
 
     def _named(self, label: str, names: tuple[str, ...]) -> int:
-        """The class of that name, or of the only one that reads the same: golf ball for golf_ball; or of that number.
+        """The class of that name, or of the only one that reads the same: golf ball for golf_ball.
 
-        -1 if there is none.
+        Where classes have no names, that of the number; -1 if there is none.
         """
         if label in names:
             return names.index(label)
         same = [number for number, name in enumerate(names) if letters(name) == letters(label)]
         if len(same) > 1:
             raise ValueError(f"{label} may be {' or '.join(names[number] for number in same)}: write it as that")
-        return same[0] if same else int(label) if label.isdecimal() else -1
+        return same[0] if same else int(label) if label.isdecimal() and not names else -1
 
     def null(self, count: int) -> Any:
         """The condition that says nothing, so many times."""

@@ -39,6 +39,7 @@ def _taken(folder: Path, restart: bool) -> Iterator[None]:
         held.enter_context(files.locked(folder))
         if restart and any((folder / name).exists() for name in ("config.json", *WRITTEN)):
             aside = files.unused(folder.absolute().with_name(f"{folder.absolute().name}_old"))
+            held.close()  # Windows moves no folder in which a file is open
             os.replace(folder, aside)
             folder.mkdir()
             held.enter_context(files.locked(folder))

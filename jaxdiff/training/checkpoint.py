@@ -157,20 +157,20 @@ class Best:
     """
 
     def __init__(self, folder: Path, at: int, of: Any, before: Mapping[int, float]) -> None:
-        self._checkpoints, self._of, self._before = Checkpoints(folder, 1), of, before
+        self._checkpoints, self._of = Checkpoints(folder, 1), of
         self._path = folder.with_name(f"{folder.name}.json")
-        self._numbers = {step: number for step, number in self._known() if step <= at}
+        self._numbers = {step: number for step, number in self._known(before) if step <= at}
         kept = max(self._checkpoints.steps, default=None)
         bars = self._numbers.values() if kept is None or kept > at else [self._numbers.get(kept, math.inf)]
         self._lowest = math.inf if kept is None else min(bars, default=math.inf)
 
-    def _known(self) -> list[tuple[int, float]]:
+    def _known(self, before: Mapping[int, float]) -> list[tuple[int, float]]:
         try:
             found = files.read_json(self._path)
             same = found["of"] == json.loads(json.dumps(self._of))
             return [(int(step), float(number)) for step, number in found["numbers"]] if same else []
         except FileNotFoundError:
-            return list(self._before.items())
+            return list(before.items())
         except (KeyError, TypeError, ValueError):  # damaged, it bars nothing
             return []
 

@@ -224,7 +224,8 @@ def _encoded(path: Path, changed: int, most: int) -> str:
     kind = "png"
     with Image.open(BytesIO(stored)) as image:
         picture, quality = image.convert("RGB"), 85
-    picture.thumbnail((SIDE, SIDE) if len(stored) > most else picture.size)
+    if len(stored) > most:
+        picture.thumbnail((SIDE, SIDE))
     while len(stored) > most:
         buffer = BytesIO()
         picture.save(buffer, "WEBP", quality=quality)

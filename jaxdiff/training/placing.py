@@ -62,9 +62,6 @@ class Trainer:
 
     def shardings(self, state: Any) -> Any:
         """Where each array of a state lives."""
-
-        if self._divides:
-            return divided(state, self.devices)
         return jax.tree.map(lambda leaf: NamedSharding(self.devices.mesh, self._spec(leaf)), state)
 
     def _spec(self, leaf: Any) -> PartitionSpec:
