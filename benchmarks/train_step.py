@@ -34,9 +34,9 @@ def ours(batch: int, size: int = 32, parts: int = 1, mapped: bool = True, **chan
     import jax.numpy as jnp
     import optax
 
-    from jaxdiff.base.environment import give_back, keep_memory
+    from jaxdiff.base import environment
 
-    keep_memory()
+    environment.keep_memory()
     net = our_network(size).clone(**({"dropout": 0.0, "dtype": "float32"} | changes))
     apply = jax.vmap(net.apply, (None, 0, 0)) if mapped else net.apply
     x, c_noise = jax.random.normal(jax.random.key(0), (batch, size, size, 3)), jnp.arange(batch) * 37.0
@@ -47,8 +47,9 @@ def ours(batch: int, size: int = 32, parts: int = 1, mapped: bool = True, **chan
 
     @cache  # compiled by the first step, as `Experiment` does it
     def program() -> Any:
-        compiled = jax.jit(training(apply, optimiser, parts), donate_argnums=0).lower(state, x, c_noise).compile()
-        give_back()
+        lowered = jax.jit(training(apply, optimiser, parts), donate_argnums=0).lower(state, x, c_noise)
+        compiled = environment.compiled(lowered, jax.default_backend())
+        environment.give_back()
         return compiled
 
     def step() -> None:

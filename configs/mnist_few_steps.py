@@ -8,25 +8,24 @@ with two steps, and in 98.9% with one (docs/few_steps.md).
 from dataclasses import replace
 
 from configs.mnist import config as mnist
-from configs.mnist import system
+from configs.mnist import system as teacher
 from jaxdiff.core import grids, samplers, times
 from jaxdiff.core.few_steps import ConsistencyTuning, TrajectoryEnd, WarmStart
 from jaxdiff.models import Diffusion
 from jaxdiff.training import Adam, Ema, Schedule, Training
 
+system = replace(
+    teacher,
+    times=Diffusion.times,
+    objective=WarmStart(TrajectoryEnd(steps=8, count=1500), 400, ConsistencyTuning(times.LogNormal(0.0, 1.5), stage=4)),
+    trained_scale=1.5,
+    sampler=samplers.Consistency(),
+    grid=grids.Karras(last=0.02),  # noise levels down to 1.6, and then the data
+    steps=2,
+)
 config = replace(
     mnist,
-    system=replace(
-        system,
-        times=Diffusion.times,
-        objective=WarmStart(
-            TrajectoryEnd(steps=8, count=1500), 400, ConsistencyTuning(times.LogNormal(0.0, 1.5), stage=4)
-        ),
-        trained_scale=1.5,
-        sampler=samplers.Consistency(),
-        grid=grids.Karras(last=0.02),  # noise levels down to 1.6, and then the data
-        steps=2,
-    ),
+    system=system,
     start="runs/mnist",
     training=Training(
         steps=450,

@@ -18,12 +18,14 @@ import numpy as np
 import optax
 import pytest
 
+from jaxdiff.base import environment
 from jaxdiff.core import c_noise, predictions
 from jaxdiff.core.process import Flow
 from jaxdiff.data.augment import Augment
 from jaxdiff.models import Config, Diffusion, Labels
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.system import Constants
+from jaxdiff.nets import UNet
 from jaxdiff.nets.layers import Net
 from jaxdiff.training import Adam, Ema, PowerEma, Schedule, Training
 from jaxdiff.training.loop import DivergedError, train
@@ -185,6 +187,23 @@ def test_a_loss_sees_the_averages_and_the_step(placing):
         norm = np.linalg.norm(ema[5])
     assert float(state.tally.gradient_norm) == pytest.approx(2 * norm, rel=1e-3)
     assert np.all(np.asarray(jax.device_get(state.params["w"]))[8:] == w[8:])
+
+
+def test_a_step_on_a_cpu_holds_little_at_a_time():
+    network = UNet(channels=16, multipliers=(1, 2), blocks=2, attention=(1,))
+    config = replace(CONFIG, system=replace(CONFIG.system, network=network, condition=None))
+    experiment = Experiment(replace(config, training=Training(steps=1, placing="jit")), Path("nowhere"))
+    usual, little = experiment.lowered().compile(), experiment.compiled()
+    held = [each.memory_analysis().temp_size_in_bytes for each in (usual, little)]
+    assert held[1] < 0.95 * held[0], held
+
+
+def test_what_this_xla_cannot_be_told_is_not_said(monkeypatch):
+    monkeypatch.setattr(environment, "_LITTLE_MEMORY", {"xla_cpu_of_another_day": True})
+    assert environment.compiled(jax.jit(jnp.sin).lower(1.0), "cpu")(0.0) == 0
+    monkeypatch.setattr(environment, "_LITTLE_MEMORY", {"xla_cpu_scheduler_type": "of another day"})
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        environment.compiled(jax.jit(jnp.sin).lower(1.0), "cpu")
 
 
 # --- one number to train --------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ class Experiment(Run):
     @compiling.named("the training step")
     def compiled(self) -> jax.stages.Compiled:
         """And compiled: by a dry run as by the run after it, which then finds it in the cache."""
-        program = self.lowered().compile()
+        program = environment.compiled(self.lowered(), self.trainer.devices.devices[0].platform)
         environment.give_back()  # what the compiler took, before the steps take as much again
         return program
 
