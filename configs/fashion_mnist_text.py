@@ -1,6 +1,6 @@
 """Fashion-MNIST from prompts: a text encoder trained along with the UNet that attends to it.
 
-16 minutes on 2 busy CPU cores; the eight kinds that are shown can be recognised (docs/fashion_mnist_text.png).
+39 minutes on one slow CPU core; the eight kinds that are shown can be recognised (docs/fashion_mnist_text.png).
 """
 
 from jaxdiff.core import samplers, times
