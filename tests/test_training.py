@@ -201,7 +201,7 @@ def test_a_step_on_a_cpu_holds_little_at_a_time():
 def test_what_this_xla_cannot_be_told_is_not_said(monkeypatch):
     monkeypatch.setattr(environment, "_LITTLE_MEMORY", {"xla_cpu_of_another_day": True})
     assert environment.compiled(jax.jit(jnp.sin).lower(1.0), "cpu")(0.0) == 0
-    monkeypatch.setattr(environment, "_LITTLE_MEMORY", {"xla_cpu_scheduler_type": "of another day"})
+    monkeypatch.setattr(environment, "_LITTLE_MEMORY", {"xla_cpu_enable_fast_math": "neither"})
     with pytest.raises(jax.errors.JaxRuntimeError):
         environment.compiled(jax.jit(jnp.sin).lower(1.0), "cpu")
 
