@@ -94,7 +94,7 @@ def compiled(lowered: jax.stages.Lowered, platform: str) -> jax.stages.Compiled:
     return lowered.compile()
 
 
-_LITTLE_MEMORY: dict[str, str | bool] = (
+_LITTLE_MEMORY: dict[str, str | bool] = (  # two names of the same, of newer JAX and of older
     {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
     if jax.__version_info__ >= (0, 9, 1)
     else {"xla_cpu_enable_concurrency_optimized_scheduler": False}
