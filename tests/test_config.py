@@ -750,7 +750,10 @@ def test_what_is_none_or_ones_own_may_become_what_jaxdiff_has():
     assert change("held_out=Digits(size=8)").held_out == data.Digits(8)
     assert change("system.condition=labels(classes=3)").system.condition == models.Labels(3)
     assert change("system.times=UniformTimes(low=0.1)").system.times == times.UniformTimes(0.1)
-    assert change("system.weighting=jaxdiff.core.weightings:MinSNR(gamma=3)").system.weighting == weightings.MinSNR(3.0)
+    assert change("system.weighting=min_snr(gamma=3)").system.weighting == weightings.MinSNR(3.0)
+    assert change("system.weighting=jaxdiff.core.weightings:P2").system.weighting == weightings.P2()
+    with pytest.raises(ValueError, match=r'weighting must be one of .*simple, .*, got "MinSNT"; did you mean "MinSNR"'):
+        change("system.weighting=MinSNT")
     own = models.Config(models.Diffusion(small.MLP()), held_out=Discs())
     assert overrides.override(own, 'held_out=Tfds(name="mnist")').held_out == data.Tfds("mnist")
     with pytest.raises(ValueError, match='condition must be one of Labels, Prompts, got "nonsense"'):

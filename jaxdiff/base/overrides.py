@@ -92,9 +92,11 @@ def _is_protocol(value: Any) -> bool:
 
 
 def _of_protocol(protocol: Any) -> dict[str, Any]:
-    """The classes of its package that have all that it asks for."""
-    beside = choices_of(sys.modules[protocol.__module__.rpartition(".")[0]])
+    """The classes of its package that have all that it asks for; what stands beside it, if it is only to be called."""
     asked = [name for name in vars(protocol) if not name.startswith("_")]
+    beside = choices_of(sys.modules[protocol.__module__.rpartition(".")[0] if asked else protocol.__module__])
+    if not asked:
+        return beside
     kinds = {name: v for name, v in beside.items() if isinstance(v, type)}
     return {name: v for name, v in kinds.items() if all(hasattr(v, each) or each in fields_of(v) for each in asked)}
 

@@ -4,8 +4,8 @@ Without a weighting the loss is the squared error of the network's own output. W
 with others `velocity`, `uniform`, `flow` or `EDMWeighting`. Any weighting can be combined with any prediction.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,11 @@ import jax.numpy as jnp
 from jaxdiff.base.checks import require
 from jaxdiff.core.process import Point, Scalar
 
-Weighting = Callable[[Point], Scalar]
+
+class Weighting(Protocol):
+    """Point -> its weight: any function or frozen dataclass that gives one number."""
+
+    def __call__(self, point: Point) -> Scalar: ...
 
 
 def _snr(point: Point) -> Scalar:
