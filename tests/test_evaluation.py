@@ -22,11 +22,11 @@ from jaxdiff.evaluation import distances, neighbours
 from jaxdiff.evaluation.copies import copies
 from jaxdiff.evaluation.features import Features
 from jaxdiff.evaluation.summary import KEPT, Summary
-from jaxdiff.models import Classification
+from jaxdiff.models import Classification, Prompts
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.model import Model
 from jaxdiff.models.real import Shuffled
-from jaxdiff.nets import EncoderUNet
+from jaxdiff.nets import Bytes, EncoderUNet, Prompted, TextEncoder, UNet
 from jaxdiff.training import Training
 
 RANDOM = np.random.RandomState(0)
@@ -276,6 +276,10 @@ def runs(tmp_path_factory):
     folder, short = tmp_path_factory.mktemp("here"), Training(steps=4, save_every=2, show_every=4, log_every=2)
     few = replace(config, training=short, data=DATA)
     Experiment(few, folder / "runs" / "labelled").train()
+    tiny = UNet(channels=8, multipliers=(1,), blocks=1, groups=2, attention=(0,), heads=1, text=True)
+    words = Prompts(Bytes(8), ("one {}", "{}"), drop=0.1, shown=("one 1", "one 2"))
+    told = replace(config.system, network=Prompted(tiny, TextEncoder(width=8, depth=1)), condition=words)
+    Experiment(replace(few, system=told), folder / "runs" / "prompted").train()
     network = EncoderUNet(channels=8, multipliers=(1,), blocks=1, attention=(), groups=2, middle_attention=False)
     system = Classification(network, process=config.system.process, c_noise=config.system.c_noise, shown=8)
     Experiment(replace(few, system=system, augment=Augment()), folder / "runs" / "classifier").train()
@@ -288,7 +292,7 @@ def command(runs, tmp_path, monkeypatch, called):
     """evaluate.py's exit code and what it wrote, where the runs are."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    for name in ("labelled", "classifier"):
+    for name in ("labelled", "prompted", "classifier"):
         (tmp_path / "runs" / name).mkdir()
         for path in (runs / "runs" / name).iterdir():
             (tmp_path / "runs" / name / path.name).symlink_to(path)
@@ -363,6 +367,21 @@ def test_a_classifier_run_gives_features_and_says_which_labels_are_right(command
     code, out, _ = command(*SMALL, "--judge", "runs/classifier")
     assert code == 0
     assert "labels right" in out
+
+
+def test_a_model_of_prompts_draws_every_class_not_only_what_its_pictures_show(command):
+    call = ("--workdir", "runs/prompted", "--num", 60, "--features", "runs/classifier")
+    code, out, err = command(*call)
+    assert code == 0, err
+    of = results("runs/prompted/evaluation.json")[1]
+    assert of["of"]["samples"]["conditions"] == ", ".join(f"one {digit}" for digit in range(10))
+    assert set(of["numbers"]["accuracy"]["of each class"]) == set("0123456789")
+    assert "labels right" in out
+    code, out, err = command(*call, "--prompt", "a line")
+    assert code == 0, err
+    assert "labels right" not in out
+    assert command(*call, "--labels", "3")[0] == 0
+    assert list(results("runs/prompted/evaluation.json")[3]["numbers"]["accuracy"]["of each class"]) == ["3"]
 
 
 def test_anyones_images(command):

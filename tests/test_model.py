@@ -14,13 +14,14 @@ from jaxdiff.core import grids, samplers
 from jaxdiff.core.c_noise import time
 from jaxdiff.core.guidance import ClassifierFreeGuidance, DynamicThreshold, Within
 from jaxdiff.core.process import VP, Flow
-from jaxdiff.data import Digits
+from jaxdiff.data import Digits, Examples
 from jaxdiff.data.augment import Augment
 from jaxdiff.models import Autoencoding, Classification, Config, Diffusion, Labels, Prompts, about
 from jaxdiff.models.editing import inpaint, seed_noise, upscale, vary
 from jaxdiff.models.experiment import Experiment
 from jaxdiff.models.loading import load, load_classifier, parameters_of
 from jaxdiff.models.model import Classifier, Edit, Model
+from jaxdiff.models.real import asked_for
 from jaxdiff.models.run import Run
 from jaxdiff.nets import MLP, Autoencoder, Bytes
 from jaxdiff.nets import EncoderUNet as ClassifierNet
@@ -102,6 +103,32 @@ def test_prompts_are_texts(prompts, texts):
     conditions, said = PROMPTED.choices(prompts=prompts)
     assert said == texts
     np.testing.assert_array_equal(conditions, [Bytes(8)(text) for text in texts])
+
+
+def test_a_model_of_prompts_takes_labels_where_it_knows_what_classes_are_called():
+    named = replace(PROMPTED, classes=NAMES)
+    conditions, said = named.choices(labels=["ship", 0])
+    assert said == ["ship", "cat"]
+    np.testing.assert_array_equal(conditions, [Bytes(8)(text) for text in said])
+    assert named.numbers_of(["ship", 0]).tolist() == [2, 0]
+    assert named.numbers_of() is None
+    by_template = replace(PROMPTED.system, condition=Prompts(Bytes(8), ("a {}", "{}"), drop=0.1))
+    assert replace(named, system=by_template).choices(1)[1] == ["a dog"]
+    with pytest.raises(ValueError, match="prompted knows the labels 0 to 2, or cat, dog, ship; got frog"):
+        named.choices("frog")
+
+
+def test_what_is_compared_with_real_images_is_asked_for_all_that_these_have():
+    images, captions = np.zeros((3, 2, 2, 1), np.uint8), ("one", "two", "three")
+    labelled = Examples(images, np.arange(3), NAMES)
+    assert asked_for(LABELLED, labelled, 5) == {}  # is told all labels in any case
+    assert asked_for(PLAIN, labelled, 5) == {}
+    assert asked_for(PROMPTED, labelled, 5) == {}  # does not know that these are its classes
+    assert asked_for(replace(PROMPTED, classes=NAMES), labelled, 5) == {"labels": [0, 1, 2]}
+    captioned = Examples(images, captions=captions)
+    assert set(asked_for(PROMPTED, captioned, 5)["prompts"]) == set(captions)
+    two = asked_for(PROMPTED, captioned, 2)["prompts"]
+    assert len(two) == len(set(two) & set(captions)) == 2
 
 
 def test_without_a_condition_there_is_nothing_to_tell_but_to_a_classifier():

@@ -30,7 +30,7 @@ class Distances:
         self.plans: list[Plan | None] = [None] if o.samples is not None else [*asked.plans(COUNT)]
         self.features = features_of(o.features or LITE0, o.weights, asked.modules)
         self.judge = self._judge()
-        self.reference = asked.real(o.reference)
+        self.reference = asked.reference
         for plan in filter(None, self.plans):  # before anything is drawn
             labels = plan.labels_of(np.arange(plan.count))
             if labels is not None:

@@ -25,7 +25,7 @@ from jaxdiff.data import Arrays
 from jaxdiff.data.examples import Examples
 from jaxdiff.models.config import Config, read_config
 from jaxdiff.models.published import folder_of
-from jaxdiff.models.real import Real, pixels_of, reference_of, samples_of
+from jaxdiff.models.real import Real, asked_for, pixels_of, reference_of, samples_of
 
 _OTHERS = "--reference train compares with those it was trained on, --data with those of another config"
 _HELD_OUT = "--nearest needs images that were not trained on: train without some, or name a config with others, --data"
@@ -58,6 +58,10 @@ class Evaluation:
     def real(self, split: str | None) -> Real:
         return reference_of(self.config, split, _HELD_OUT if self.o.nearest else _OTHERS)
 
+    @cached_property
+    def reference(self) -> Real:
+        return self.real(self.o.reference)
+
     @property
     def place(self) -> Path:
         """Where pictures go: beside the run, or beside the images."""
@@ -88,11 +92,11 @@ class Evaluation:
 
     def plans(self, count: int) -> list[Plan]:
         """What is drawn for each of the values that are tried; nothing is, before all of them are legal."""
-        plans = []
-        for each in self.settings:
-            each.num = each.num or (None if each.per_label else count)
-            plans.append(planned(each))
-        return plans
+        return [self._planned(each, count) for each in self.settings]
+
+    def _planned(self, o: Namespace, count: int) -> Plan:
+        o.num = o.num or (None if o.per_label else count)
+        return planned(o, lambda model: asked_for(model, self.reference.examples, o.num))
 
     def samples(self, real: Real, plan: Plan | None) -> Examples | None:
         """Those that are given, or those of the plan; None if it was stopped."""

@@ -25,7 +25,7 @@ WAYS = {"bits per dimension by the ODE": False, "and at most, by the variational
 
 def likelihood(asked: Evaluation) -> int:
     """The exit code."""
-    reference = asked.real(asked.o.reference)
+    reference = asked.reference
     asked.o.num = min(asked.o.num or COUNT, len(reference.examples))
     plan = asked.plan(COUNT)
     model, count = plan.model, asked.o.num

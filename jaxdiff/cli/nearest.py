@@ -20,7 +20,7 @@ def nearest(asked: Evaluation) -> int:
     """The exit code."""
     if asked.o.reference == "train":
         raise ValueError("--nearest looks among the training images anyway: --reference names others, or leave it out")
-    training, held_out = asked.real("train"), asked.real(asked.o.reference)
+    training, held_out = asked.real("train"), asked.reference
     plan = None if asked.o.samples is not None else asked.plan(COUNT)
     samples = asked.samples(training, plan)
     if samples is None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,9 @@ class Plan:
         return range(self.first, self.first + self.count)
 
     def labels_of(self, numbers: np.ndarray) -> np.ndarray | None:
-        """The labels of these images, if labels are their conditions."""
-        labels = None if self.conditions is None else np.asarray(self.conditions)
-        return labels[numbers % len(labels)] if labels is not None and labels.ndim == 1 else None
+        """The labels of these images, if labels are what is asked for."""
+        labels = None if self.conditions is None else self.model.numbers_of(self.labels, self.classifier)
+        return None if labels is None else labels[numbers % len(labels)]
 
     def how(self) -> str:
         """The sampler, its steps, the guidance and the seed, in words."""
@@ -101,13 +102,15 @@ class Plan:
         return {name: getattr(self, name) for name in names} | self.guidance
 
 
-def planned(o: Namespace) -> Plan:
-    """Refuses what cannot be, before anything is written."""
+def planned(o: Namespace, usual: Callable[[Model], dict[str, Any]] = lambda model: {}) -> Plan:
+    """Refuses what cannot be, before anything is written. `usual` are labels or prompts, where none are given."""
     check(o)
     modules = modules_of(o)
     model = model_of(o, modules)
     classifier = None if o.classifier is None else load_classifier(o.classifier, code=modules)
     labels, prompts, scale = conditions_of(o, model, classifier)
+    if labels is prompts is None:
+        labels, prompts = map(usual(model).get, ("labels", "prompts"))
     conditions, texts = (None, []) if scale == 0 and unsaid(o) else model.choices(labels, prompts, classifier)
     guidance = guidance_of(o, model, scale, bool(texts))
     denoiser = model.denoiser(classifier=classifier, **guidance)

@@ -101,6 +101,10 @@ class Prompts:
     def choices(self, names: Sequence[str] = ()) -> tuple[Any, list[str]]:
         return self.written(self.shown or ("",))
 
+    def named(self, labels: np.ndarray, names: Sequence[str]) -> tuple[Any, list[str]]:
+        """Classes in the words of the first template."""
+        return self.written([self.templates[0].format(names[label]) for label in labels])
+
     def written(self, texts: Sequence[str]) -> tuple[Any, list[str]]:
         return np.stack([self.tokens(text) for text in texts]), list(texts)
 

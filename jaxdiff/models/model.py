@@ -103,18 +103,30 @@ class Model:
     ) -> tuple[Any, list[str]]:
         """Conditions, one for each label or prompt, and what each says; by default all there are; none: (None, [])."""
         condition, names = self.knows(classifier)
-        if labels is not None and not isinstance(condition, Labels):
-            raise ValueError(f"{self.name} knows no labels: leave out --labels")
+        if labels is not None:
+            numbers = self.numbers_of(labels, classifier)  # refuses a model that knows none
+            return condition.named(numbers, names)
         if prompts is not None and not isinstance(condition, Prompts):
             raise ValueError(f"{self.name} knows no prompts: leave out --prompt")
-        if labels is not None:
-            each = _several("label", labels)
-            return condition.named(np.array([self._label(label, condition.classes, names) for label in each]), names)
         if prompts is not None:
             each = _several("prompt", prompts)
             require(all(isinstance(prompt, str) for prompt in each), "prompts that are text", prompts)
             return condition.written(each)
         return (None, []) if condition is None else condition.choices(names)
+
+    def numbers_of(
+        self, labels: int | str | Sequence[int | str] | None = None, classifier: Classifier | None = None
+    ) -> np.ndarray | None:
+        """The class of each label; by default all, of a model that is told labels; else None."""
+        condition, names = self.knows(classifier)
+        classes = condition.classes if isinstance(condition, Labels) else 0
+        if labels is None:
+            return np.arange(classes) if classes else None
+        if isinstance(condition, Prompts):
+            classes = len(names)
+        if not classes:
+            raise ValueError(f"{self.name} knows no labels: leave out --labels")
+        return np.array([self._label(label, classes, names) for label in _several("label", labels)])
 
     def conditions_of(
         self, numbers: np.ndarray, labels: Any = None, prompts: Any = None, classifier: Classifier | None = None

@@ -14,7 +14,7 @@ from jaxdiff.models.config import FRECHET, Config
 from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.judging import features_of
 from jaxdiff.models.model import Model
-from jaxdiff.models.real import Shuffled, known_summary, reference_of, summary_of
+from jaxdiff.models.real import Shuffled, asked_for, known_summary, reference_of, summary_of
 from jaxdiff.training.checkpoint import Best
 from jaxdiff.training.metrics import read_metrics
 
@@ -54,5 +54,5 @@ class Quick:
 
     def numbers(self, model: Model) -> dict[str, float]:
         count = max(COUNT, self._there.rows.shape[1] + 1)
-        images = pictures.to_uint8(model.sample(count, progress=False))
+        images = pictures.to_uint8(model.sample(count, progress=False, **asked_for(model, self._real.examples, count)))
         return {FRECHET: frechet(summary_of(self._features, Shuffled(images), "features"), self._there).value}

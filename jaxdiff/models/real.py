@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -16,7 +17,9 @@ from jaxdiff.data.identity import identity_of
 from jaxdiff.data.splits import split_of
 from jaxdiff.evaluation.features import Features
 from jaxdiff.evaluation.summary import Summary
+from jaxdiff.models.conditions import Prompts
 from jaxdiff.models.config import Config
+from jaxdiff.models.model import Model
 
 _FORM = 1  # of what is kept: to be raised when features of the same weights change
 
@@ -72,6 +75,18 @@ def others_of(config: Config, reference: Real) -> Real | None:
         return reference_of(config, "train" if reference.name != "train" else "test")
     except ValueError:
         return None
+
+
+def asked_for(model: Model, real: Examples, count: int | None) -> dict[str, Any]:
+    """What a model of prompts is asked for, to draw all that is in the real images: their captions, or each class.
+
+    The prompts of its pictures may be of some alone.
+    """
+    if not isinstance(model.system.condition, Prompts):
+        return {}
+    if real.captions is not None:
+        return {"prompts": [real.captions[row] for row in mixed(len(real), count)]}
+    return {"labels": list(range(len(model.classes)))} if model.classes else {}
 
 
 def samples_of(path: Path, like: tuple[int, ...]) -> Examples:
