@@ -1,6 +1,6 @@
-"""mnist_classifier on Fashion-MNIST: tells how often a model draws what was asked for (`evaluate.py --features`).
+"""mnist_classifier on Fashion-MNIST, by Muon: tells how often clothes are what was asked for (`evaluate.py --features`).
 
-83.0% of the clean test images after 1,500 steps, 7 minutes on 2 busy CPU cores; not trained to its end here.
+89.3% of the clean test images after 16 minutes on one slow CPU core.
 """
 
 from dataclasses import replace
@@ -8,11 +8,18 @@ from dataclasses import replace
 from configs.mnist_classifier import config as mnist_classifier
 from jaxdiff.data import Tfds
 from jaxdiff.data.augment import Augment
+from jaxdiff.training import Ema, Muon, Schedule
 
 config = replace(
     mnist_classifier,
+    system=replace(mnist_classifier.system, clean=0.5),
     data=Tfds("fashion_mnist"),
     held_out=Tfds("fashion_mnist", "test"),
     augment=Augment(flip=True, pad=2),
-    training=replace(mnist_classifier.training, steps=4000),
+    training=replace(
+        mnist_classifier.training,
+        steps=3000,
+        optimiser=Muon(6e-3, Schedule("cosine", warmup=100)),
+        averages=(Ema(0.998),),
+    ),
 )

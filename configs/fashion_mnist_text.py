@@ -13,7 +13,10 @@ from jaxdiff.nets import Prompted, TextEncoder, Words
 from jaxdiff.training import Ema, Muon, Schedule, Training
 
 CLASSES = "t-shirt top trouser pullover dress coat sandal shirt sneaker bag ankle boot"
-SHOWN = ("a t-shirt", "a trouser", "a pullover", "a dress", "a coat", "a sandal", "a sneaker", "an ankle boot")
+SHOWN = (
+    *("a t-shirt", "a trouser", "a pullover", "a dress", "a coat"),
+    *("a sandal", "a shirt", "a sneaker", "a bag", "an ankle boot"),
+)
 TEMPLATES = ("{}", "a {}", "an {}", "a photo of a {}", "a picture of an {}", "one {} from the shop")
 WORDS = Words.of([CLASSES, *(template.format("") for template in TEMPLATES)], length=12)
 
@@ -23,7 +26,7 @@ system = replace(
     condition=Prompts(WORDS, TEMPLATES, drop=0.1, shown=SHOWN),
     sampler=samplers.DPMpp2M(eta=1.0),  # without noise in sampling blotches are left
     guidance_scale=2.0,
-    shown=64,
+    shown=80,
 )
 config = Config(
     system=system,
