@@ -1,4 +1,4 @@
-"""mnist_classifier on Fashion-MNIST, by Muon: tells how often clothes are what was asked for (`evaluate.py --features`).
+"""mnist_classifier on Fashion-MNIST, by Muon: tells if clothes are what was asked for (`evaluate.py --features`).
 
 89.3% of the clean test images after 16 minutes on one slow CPU core.
 """
