@@ -6,13 +6,14 @@
 from dataclasses import replace
 
 from configs.mnist_classifier import config as mnist_classifier
+from configs.mnist_classifier import system
 from jaxdiff.data import Tfds
 from jaxdiff.data.augment import Augment
 from jaxdiff.training import Ema, Muon, Schedule
 
 config = replace(
     mnist_classifier,
-    system=replace(mnist_classifier.system, clean=0.5),
+    system=replace(system, clean=0.5),
     data=Tfds("fashion_mnist"),
     held_out=Tfds("fashion_mnist", "test"),
     augment=Augment(flip=True, pad=2),

@@ -10,22 +10,23 @@ from jaxdiff.models import Classification, Config
 from jaxdiff.nets import EncoderUNet, GaussianFourier
 from jaxdiff.training import Adam, Ema, Schedule, Training
 
-config = Config(
-    system=Classification(
-        network=EncoderUNet(
-            channels=16,
-            multipliers=(1, 2, 4),
-            blocks=1,
-            noise_embedding=GaussianFourier(1.0),
-            noise_width=64,
-            embedding_width=256,
-        ),
-        process=process.LinearVE(),
-        input_scale=inputs.UnitVariance(0.6),
-        c_noise=c_noise.quarter_log_sigma,
-        times=times.LogNormal(mean=-0.8, deviation=1.4),
-        clean=0.25,
+system = Classification(
+    network=EncoderUNet(
+        channels=16,
+        multipliers=(1, 2, 4),
+        blocks=1,
+        noise_embedding=GaussianFourier(1.0),
+        noise_width=64,
+        embedding_width=256,
     ),
+    process=process.LinearVE(),
+    input_scale=inputs.UnitVariance(0.6),
+    c_noise=c_noise.quarter_log_sigma,
+    times=times.LogNormal(mean=-0.8, deviation=1.4),
+    clean=0.25,
+)
+config = Config(
+    system=system,
     data=Tfds("mnist"),
     held_out=Tfds("mnist", "test"),
     batch_size=64,

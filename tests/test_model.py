@@ -110,8 +110,7 @@ def test_a_model_of_prompts_takes_labels_where_it_knows_what_classes_are_called(
     conditions, said = named.choices(labels=["ship", 0])
     assert said == ["ship", "cat"]
     np.testing.assert_array_equal(conditions, [Bytes(8)(text) for text in said])
-    assert named.numbers_of(["ship", 0]).tolist() == [2, 0]
-    assert named.numbers_of() is None
+    assert named.classes_of(["ship", 0]).tolist() == [2, 0]
     by_template = replace(PROMPTED.system, condition=Prompts(Bytes(8), ("a {}", "{}"), drop=0.1))
     assert replace(named, system=by_template).choices(1)[1] == ["a dog"]
     with pytest.raises(ValueError, match="prompted knows the labels 0 to 2, or cat, dog, ship; got frog"):
@@ -121,14 +120,18 @@ def test_a_model_of_prompts_takes_labels_where_it_knows_what_classes_are_called(
 def test_what_is_compared_with_real_images_is_asked_for_all_that_these_have():
     images, captions = np.zeros((3, 2, 2, 1), np.uint8), ("one", "two", "three")
     labelled = Examples(images, np.arange(3), NAMES)
-    assert asked_for(LABELLED, labelled, 5) == {}  # is told all labels in any case
-    assert asked_for(PLAIN, labelled, 5) == {}
-    assert asked_for(PROMPTED, labelled, 5) == {}  # does not know that these are its classes
-    assert asked_for(replace(PROMPTED, classes=NAMES), labelled, 5) == {"labels": [0, 1, 2]}
-    captioned = Examples(images, captions=captions)
-    assert set(asked_for(PROMPTED, captioned, 5)["prompts"]) == set(captions)
-    two = asked_for(PROMPTED, captioned, 2)["prompts"]
-    assert len(two) == len(set(two) & set(captions)) == 2
+    assert asked_for(LABELLED, labelled) == (None, None)  # is told all labels in any case
+    assert asked_for(PLAIN, labelled) == (None, None)
+    assert asked_for(PROMPTED, labelled) == (None, None)  # does not know what its classes are called
+    assert asked_for(replace(PROMPTED, classes=NAMES), labelled) == ([0, 1, 2], None)
+    labels, prompts = asked_for(PROMPTED, Examples(images, captions=captions))
+    assert labels is None
+    assert sorted(prompts) == sorted(captions)
+
+
+def test_of_many_prompts_only_those_that_are_drawn_are_written():
+    conditions = PROMPTED.conditions_of(np.array([3, 4, 7]), prompts=["a", "b", "much too long", "d"])
+    np.testing.assert_array_equal(conditions, [Bytes(8)(text) for text in ("d", "a", "d")])
 
 
 def test_without_a_condition_there_is_nothing_to_tell_but_to_a_classifier():
@@ -163,6 +166,8 @@ def test_the_null_condition_is_that_of_training():
         (lambda: PROMPTED.choices(labels=0), "prompted knows no labels"),
         (lambda: PLAIN.choices(labels=0), "plain knows no labels"),
         (lambda: PLAIN.choices(prompts="a cat"), "plain knows no prompts"),
+        (lambda: LABELLED.choices(0, "a cat"), "labels and prompts contradict each other"),
+        (lambda: replace(PROMPTED, classes=NAMES).choices(0, "a cat"), "labels and prompts contradict each other"),
         (lambda: PLAIN.choices(3, classifier=CLASSIFIER), "plain knows the labels 0 to 2; got 3"),
     ],
 )

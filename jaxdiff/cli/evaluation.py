@@ -96,7 +96,8 @@ class Evaluation:
 
     def _planned(self, o: Namespace, count: int) -> Plan:
         o.num = o.num or (None if o.per_label else count)
-        return planned(o, lambda model: asked_for(model, self.reference.examples, o.num))
+        usual = None if self.o.likelihood else lambda model: asked_for(model, self.reference.examples)
+        return planned(o, usual)
 
     def samples(self, real: Real, plan: Plan | None) -> Examples | None:
         """Those that are given, or those of the plan; None if it was stopped."""

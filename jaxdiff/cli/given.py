@@ -66,9 +66,9 @@ def known_of(o: Namespace, model: Model) -> dict[str, Any]:
     """The labels or prompts of the given images, if they are said."""
     if o.was is None:
         return {}
-    if isinstance(model.system.condition, Prompts):
+    if isinstance(model.system.condition, Prompts) and o.labels is None:
         return {"prompts": [o.was]}
-    if isinstance(model.system.condition, Labels):
+    if isinstance(model.system.condition, Labels | Prompts):
         return {"labels": parsed_labels(o.was, model.classes, "--was")}
     raise ValueError(f"{model.name} has no condition: leave out --was")
 

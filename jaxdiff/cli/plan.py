@@ -4,6 +4,7 @@ import hashlib
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,17 @@ class Plan:
         """Of the images."""
         return range(self.first, self.first + self.count)
 
+    @cached_property
+    def classes(self) -> np.ndarray | None:
+        """That of each condition, if labels are what is asked for."""
+        conditions = None if self.conditions is None else np.asarray(self.conditions)
+        if conditions is None or conditions.ndim == 1:
+            return conditions
+        return None if self.labels is None else self.model.classes_of(self.labels)
+
     def labels_of(self, numbers: np.ndarray) -> np.ndarray | None:
-        """The labels of these images, if labels are what is asked for."""
-        labels = None if self.conditions is None else self.model.numbers_of(self.labels, self.classifier)
-        return None if labels is None else labels[numbers % len(labels)]
+        """The labels of these images."""
+        return None if self.classes is None else self.classes[numbers % len(self.classes)]
 
     def how(self) -> str:
         """The sampler, its steps, the guidance and the seed, in words."""
@@ -102,15 +110,18 @@ class Plan:
         return {name: getattr(self, name) for name in names} | self.guidance
 
 
-def planned(o: Namespace, usual: Callable[[Model], dict[str, Any]] = lambda model: {}) -> Plan:
-    """Refuses what cannot be, before anything is written. `usual` are labels or prompts, where none are given."""
+Asked = tuple[list[int | str] | None, list[str] | None]  # labels, or prompts
+
+
+def planned(o: Namespace, usual: Callable[[Model], Asked] | None = None) -> Plan:
+    """Refuses what cannot be, before anything is written. `usual` is what is asked for where nothing is said."""
     check(o)
     modules = modules_of(o)
     model = model_of(o, modules)
     classifier = None if o.classifier is None else load_classifier(o.classifier, code=modules)
     labels, prompts, scale = conditions_of(o, model, classifier)
-    if labels is prompts is None:
-        labels, prompts = map(usual(model).get, ("labels", "prompts"))
+    if usual is not None and labels is prompts is None:
+        labels, prompts = usual(model)
     conditions, texts = (None, []) if scale == 0 and unsaid(o) else model.choices(labels, prompts, classifier)
     guidance = guidance_of(o, model, scale, bool(texts))
     denoiser = model.denoiser(classifier=classifier, **guidance)

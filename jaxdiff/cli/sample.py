@@ -23,6 +23,7 @@ from jaxdiff.cli.plan import Plan, planned
 from jaxdiff.cli.which import modules_of, newest, place_of
 from jaxdiff.data import Arrays
 from jaxdiff.models import editing
+from jaxdiff.models.conditions import Prompts
 from jaxdiff.models.export import export
 from jaxdiff.models.target import target
 from jaxdiff.training.checkpoint import fingerprint
@@ -121,6 +122,8 @@ def opened(plan: Plan) -> list[output.Output]:
 
 def about(plan: Plan) -> dict[str, Any]:
     """What tells these images from others."""
+    by_prompt, classes = isinstance(plan.model.system.condition, Prompts), plan.classes
+    labels = {"labels": classes.tolist()} if by_prompt and classes is not None else {}  # also written beside the images
     return {
         "model": plan.model.name,
         "parameters": hashed((plan.model.params, plan.model.codec, plan.classifier and plan.classifier.params)),
@@ -131,7 +134,7 @@ def about(plan: Plan) -> dict[str, Any]:
         "first": plan.first,
         "period": plan.period,
         "edit": plan.about_edit,
-    }
+    } | labels
 
 
 def hashed(arrays: Any) -> str:

@@ -103,9 +103,10 @@ class Model:
     ) -> tuple[Any, list[str]]:
         """Conditions, one for each label or prompt, and what each says; by default all there are; none: (None, [])."""
         condition, names = self.knows(classifier)
+        check(labels is None or prompts is None, "labels and prompts contradict each other: give one of them")
         if labels is not None:
-            numbers = self.numbers_of(labels, classifier)  # refuses a model that knows none
-            return condition.named(numbers, names)
+            classes = self.classes_of(labels, classifier)  # refuses a model that knows none
+            return condition.named(classes, names)
         if prompts is not None and not isinstance(condition, Prompts):
             raise ValueError(f"{self.name} knows no prompts: leave out --prompt")
         if prompts is not None:
@@ -114,16 +115,10 @@ class Model:
             return condition.written(each)
         return (None, []) if condition is None else condition.choices(names)
 
-    def numbers_of(
-        self, labels: int | str | Sequence[int | str] | None = None, classifier: Classifier | None = None
-    ) -> np.ndarray | None:
-        """The class of each label; by default all, of a model that is told labels; else None."""
+    def classes_of(self, labels: int | str | Sequence[int | str], classifier: Classifier | None = None) -> np.ndarray:
+        """The numbers of classes; of a model of prompts those of which it knows the names."""
         condition, names = self.knows(classifier)
-        classes = condition.classes if isinstance(condition, Labels) else 0
-        if labels is None:
-            return np.arange(classes) if classes else None
-        if isinstance(condition, Prompts):
-            classes = len(names)
+        classes = condition.classes if isinstance(condition, Labels) else len(names) * isinstance(condition, Prompts)
         if not classes:
             raise ValueError(f"{self.name} knows no labels: leave out --labels")
         return np.array([self._label(label, classes, names) for label in _several("label", labels)])
@@ -132,6 +127,9 @@ class Model:
         self, numbers: np.ndarray, labels: Any = None, prompts: Any = None, classifier: Classifier | None = None
     ) -> Any:
         """The condition of each image, where labels or prompts take turns."""
+        if prompts is not None:  # thousands, it may be: only those of these images are written
+            each = _several("prompt", prompts)
+            numbers, prompts = np.arange(len(numbers)), [each[number % len(each)] for number in numbers.tolist()]
         choices, texts = self.choices(labels, prompts, classifier)
         return None if choices is None else choices[numbers % len(texts)]
 

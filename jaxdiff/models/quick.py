@@ -54,5 +54,5 @@ class Quick:
 
     def numbers(self, model: Model) -> dict[str, float]:
         count = max(COUNT, self._there.rows.shape[1] + 1)
-        images = pictures.to_uint8(model.sample(count, progress=False, **asked_for(model, self._real.examples, count)))
+        images = pictures.to_uint8(model.sample(count, *asked_for(model, self._real.examples), progress=False))
         return {FRECHET: frechet(summary_of(self._features, Shuffled(images), "features"), self._there).value}

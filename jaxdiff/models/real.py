@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -77,16 +76,16 @@ def others_of(config: Config, reference: Real) -> Real | None:
         return None
 
 
-def asked_for(model: Model, real: Examples, count: int | None) -> dict[str, Any]:
-    """What a model of prompts is asked for, to draw all that is in the real images: their captions, or each class.
+def asked_for(model: Model, real: Examples) -> tuple[list[int | str] | None, list[str] | None]:
+    """Labels or prompts for what is held against real images: of a model of prompts their captions, or all its classes.
 
-    The prompts of its pictures may be of some alone.
+    The prompts of its pictures may be of a few things alone. (None, None) leaves the choice to the model.
     """
     if not isinstance(model.system.condition, Prompts):
-        return {}
+        return None, None
     if real.captions is not None:
-        return {"prompts": [real.captions[row] for row in mixed(len(real), count)]}
-    return {"labels": list(range(len(model.classes)))} if model.classes else {}
+        return None, [real.captions[row] for row in mixed(len(real))]
+    return list(range(len(model.classes))) or None, None
 
 
 def samples_of(path: Path, like: tuple[int, ...]) -> Examples:

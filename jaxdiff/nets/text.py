@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import jax.numpy as jnp
@@ -67,9 +68,12 @@ class Words:
     def count(self) -> int:
         return FIRST + len(self.vocabulary)
 
+    @cached_property
+    def _number(self) -> dict[str, int]:
+        return {word: FIRST + i for i, word in enumerate(self.vocabulary)}
+
     def __call__(self, text: str) -> np.ndarray:
-        known = {word: FIRST + i for i, word in enumerate(self.vocabulary)}
-        return _filled([known.get(word, UNKNOWN) for word in split(text)], self.length, text)
+        return _filled([self._number.get(word, UNKNOWN) for word in split(text)], self.length, text)
 
 
 def split(text: str) -> list[str]:
