@@ -172,6 +172,7 @@ def test_compiling_is_two_lines_in_a_log(capsys):
 
 @pytest.mark.usefixtures("announced")
 def test_training_says_what_is_compiled(tmp_path, capsys):
+    jax.clear_caches()  # of other tests of the same run
     short = replace(TOY.training, steps=10, show_every=10, save_every=10, evaluate_every=10)
     Experiment(replace(TOY, held_out=TOY.data, training=short), tmp_path / "run").train()
     told = set(re.findall("^compiling(.*), once$", capsys.readouterr().err, re.MULTILINE))

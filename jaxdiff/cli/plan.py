@@ -119,9 +119,7 @@ def planned(o: Namespace, usual: Callable[[Model], Asked] | None = None) -> Plan
     modules = modules_of(o)
     model = model_of(o, modules)
     classifier = None if o.classifier is None else load_classifier(o.classifier, code=modules)
-    labels, prompts, scale = conditions_of(o, model, classifier)
-    if usual is not None and labels is prompts is None:
-        labels, prompts = usual(model)
+    labels, prompts, scale = conditions_of(o, model, classifier, usual)
     conditions, texts = (None, []) if scale == 0 and unsaid(o) else model.choices(labels, prompts, classifier)
     guidance = guidance_of(o, model, scale, bool(texts))
     denoiser = model.denoiser(classifier=classifier, **guidance)
@@ -156,11 +154,15 @@ def planned(o: Namespace, usual: Callable[[Model], Asked] | None = None) -> Plan
     return plan
 
 
-def conditions_of(o: Namespace, model: Model, classifier: Classifier | None) -> tuple[Any, Any, float | None]:
+def conditions_of(
+    o: Namespace, model: Model, classifier: Classifier | None, usual: Callable[[Model], Asked] | None
+) -> tuple[Any, Any, float | None]:
     """Labels, prompts and the guidance scale, where they are given."""
     if unsaid(o) and model.system.condition is not None:  # the condition under which the two images were inverted
         was = known_of(o, model)
         return was.get("labels"), was.get("prompts"), 1.0 if was else 0.0
+    if usual is not None and o.labels is o.prompt is None:
+        return *usual(model), o.guidance_scale
     labels = None if o.labels is None else parsed_labels(o.labels, model.knows(classifier)[1])
     return labels, o.prompt, o.guidance_scale
 
