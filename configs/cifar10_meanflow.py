@@ -2,7 +2,7 @@
 and three quarters of the examples are jumps, as in the paper.
 
 Cost and result: not trained here yet, but for two steps of a small network. Compiled for an H100
-it takes at least 24 hours.
+it takes at least 24 hours, for a TPU v5e 93.
 """
 
 from dataclasses import replace
