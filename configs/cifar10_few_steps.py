@@ -1,7 +1,7 @@
 """CIFAR-10 in one or two steps: cifar10, tuned to be consistent (ECT, Geng et al. 2024). It starts from runs/cifar10.
 
 Cost and result: not trained here yet, but for two steps of a small network. Compiled for an H100
-it takes at least 3.1 hours.
+it takes at least 3.1 hours, for a TPU v5e 11.6.
 """
 
 from dataclasses import replace

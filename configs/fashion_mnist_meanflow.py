@@ -1,6 +1,7 @@
 """Fashion-MNIST in one step, from nothing, as mnist_meanflow.
 
-Cost and result: not trained to its end here yet.
+Of its 3,500 steps 800 were run here, 18 minutes on one slow CPU core.
+Clothes are blurred, and can be named (docs/fashion_mnist_meanflow.png).
 """
 
 from dataclasses import replace
