@@ -1,6 +1,6 @@
 """CIFAR-10 in one or two steps: cifar10, tuned to be consistent (ECT, Geng et al. 2024). It starts from runs/cifar10.
 
-Cost and result: not trained here yet, but for two steps of a small network. Compiled for an H100
+Cost and result: only begun here, with a small network (docs/few_steps.md). Compiled for an H100
 it takes at least 3.1 hours, for a TPU v5e 11.6.
 """
 

@@ -1,7 +1,7 @@
 """CIFAR-10 in one step, from nothing, as mnist_meanflow but without guidance; times are spread more widely,
 and three quarters of the examples are jumps, as in the paper.
 
-Cost and result: not trained here yet, but for two steps of a small network. Compiled for an H100
+Cost and result: only begun here, with a small network (docs/few_steps.md). Compiled for an H100
 it takes at least 24 hours, for a TPU v5e 93.
 """
 

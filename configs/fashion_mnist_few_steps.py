@@ -1,7 +1,7 @@
 """Fashion-MNIST from prompts in one or two steps: fashion_mnist_text, taught as mnist_few_steps is, for twice as long.
 
 It starts from runs/fashion_mnist_text. For a model of your own, copy this file and import your config.
-24 minutes on one slow CPU core; two steps are as far from real images as twenty of its teacher (docs/few_steps.md).
+24 minutes on one slow CPU core; to a classifier two steps are as good as twenty of its teacher (docs/few_steps.md).
 """
 
 from dataclasses import replace
