@@ -9,23 +9,11 @@ from dataclasses import replace
 from configs.fashion_mnist_text import config as fashion_mnist_text
 from configs.fashion_mnist_text import system as teacher
 from configs.mnist_few_steps import config as mnist_few_steps
-from configs.mnist_few_steps import system as student
-from jaxdiff.core import times
-from jaxdiff.core.few_steps import ConsistencyTuning, TrajectoryEnd, WarmStart
+from configs.mnist_few_steps import few_steps
 
 config = replace(
     fashion_mnist_text,
-    system=replace(
-        teacher,
-        times=student.times,
-        objective=WarmStart(
-            TrajectoryEnd(steps=8, count=3000), 800, ConsistencyTuning(times.LogNormal(0.0, 1.5), stage=4)
-        ),
-        trained_scale=teacher.guidance_scale,
-        sampler=student.sampler,
-        grid=student.grid,
-        steps=student.steps,
-    ),
+    system=few_steps(teacher, walks=3000, steps=800),
     start="runs/fashion_mnist_text",
     training=replace(mnist_few_steps.training, steps=900),
 )

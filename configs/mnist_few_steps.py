@@ -8,24 +8,30 @@ with two steps, and in 98.9% with one (docs/few_steps.md).
 from dataclasses import replace
 
 from configs.mnist import config as mnist
-from configs.mnist import system as teacher
+from configs.mnist import system as mnist_system
 from jaxdiff.core import grids, samplers, times
 from jaxdiff.core.few_steps import ConsistencyTuning, TrajectoryEnd, WarmStart
 from jaxdiff.models import Diffusion
 from jaxdiff.training import Adam, Ema, Schedule, Training
 
-system = replace(
-    teacher,
-    times=Diffusion.times,
-    objective=WarmStart(TrajectoryEnd(steps=8, count=1500), 400, ConsistencyTuning(times.LogNormal(0.0, 1.5), stage=4)),
-    trained_scale=1.5,
-    sampler=samplers.Consistency(),
-    grid=grids.Karras(last=0.02),  # noise levels down to 1.6, and then the data
-    steps=2,
-)
+
+def few_steps(teacher: Diffusion, walks: int = 1500, steps: int = 400) -> Diffusion:
+    """The student of a model, at its guidance: for `steps` steps it learns where `walks` of its walks end."""
+    tuned = ConsistencyTuning(times.LogNormal(0.0, 1.5), stage=4)
+    return replace(
+        teacher,
+        times=Diffusion.times,
+        objective=WarmStart(TrajectoryEnd(steps=8, count=walks), steps, tuned),
+        trained_scale=teacher.guidance_scale,
+        sampler=samplers.Consistency(),
+        grid=grids.Karras(last=0.02),  # noise levels down to 1.6, and then the data
+        steps=2,
+    )
+
+
 config = replace(
     mnist,
-    system=system,
+    system=few_steps(mnist_system),
     start="runs/mnist",
     training=Training(
         steps=450,

@@ -1,14 +1,18 @@
 """Conditions: labels and prompts, what a batch holds for them, the condition of one example."""
 
+from argparse import Namespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from systems import exact_system
 
-from jaxdiff.cli.given import parsed_labels
+from jaxdiff.cli.given import known_of, parsed_labels
 from jaxdiff.data import Examples
 from jaxdiff.models import Labels, Prompts
 from jaxdiff.models.conditions import labels_of
+from jaxdiff.models.model import Model
 from jaxdiff.nets.text import Bytes
 
 IMAGES = np.zeros((4, 2, 2, 1), np.uint8)
@@ -76,6 +80,14 @@ def test_prompts_of_a_picture():
 def test_bad_conditions_are_refused(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_what_given_images_were_is_said_as_the_new_ones_are():
+    words = Prompts(TOKENS, ("a {}",), drop=0.1)
+    model = Model(exact_system(condition=words), {}, (2, 2, 1), classes=("cat", "dog", "frog"))
+    assert known_of(Namespace(was="1", labels=None), model) == {"prompts": ["1"]}
+    assert known_of(Namespace(was="1", labels="2"), model) == {"labels": [1]}
+    assert known_of(Namespace(was=None, labels="2"), model) == {}
 
 
 def test_a_range_of_labels_is_one_of_names_where_these_are_numbers():

@@ -103,7 +103,7 @@ def what(add: Add, many: str = "how many images (default: as many as the config 
     add(
         "--labels",
         metavar="L",
-        help="labels to draw in turn, such as 3, 0-9 or cat,ship (default: all, or prompts)",
+        help="labels to draw in turn, such as 3, 0-9 or cat,ship (default: all, if no prompts are known)",
     )
     add("--per_label", type=count, metavar="N", help="how many images of each label, prompt or given image")
     add("--prompt", action="append", metavar="TEXT", help="a text; repeat --prompt for several, drawn in turn")

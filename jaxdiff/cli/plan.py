@@ -22,6 +22,7 @@ from jaxdiff.core.samplers import Sampler
 from jaxdiff.models.edit import Edit
 from jaxdiff.models.loading import load_classifier
 from jaxdiff.models.model import Classifier, Model
+from jaxdiff.models.real import Asked
 
 IN_PICTURE = 1000  # images of up to 128x128; what is beyond is not in it
 CHANGES = ("strength", "invert", "was", "outpaint", "upscale", "colorize", "interpolate")  # what tells edits apart
@@ -108,9 +109,6 @@ class Plan:
         """What `Model.batches` is to be called with."""
         names = ("labels", "prompts", "edit", "seed", "steps", "sampler", "grid", "classifier")
         return {name: getattr(self, name) for name in names} | self.guidance
-
-
-Asked = tuple[list[int | str] | None, list[str] | None]  # labels, or prompts
 
 
 def planned(o: Namespace, usual: Callable[[Model], Asked] | None = None) -> Plan:

@@ -76,10 +76,13 @@ def others_of(config: Config, reference: Real) -> Real | None:
         return None
 
 
-def asked_for(model: Model, real: Examples) -> tuple[list[int | str] | None, list[str] | None]:
+Asked = tuple[list[int | str] | None, list[str] | None]  # labels, or prompts; neither leaves the choice to the model
+
+
+def asked_for(model: Model, real: Examples) -> Asked:
     """Labels or prompts for what is held against real images: of a model of prompts their captions, or all its classes.
 
-    The prompts of its pictures may be of a few things alone. (None, None) leaves the choice to the model.
+    The prompts of its pictures may be of a few things alone.
     """
     if not isinstance(model.system.condition, Prompts):
         return None, None
