@@ -27,11 +27,16 @@ jax.monitoring.register_event_duration_secs_listener(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What one process has compiled, all have: the other workers, and the commands that tests start."""
+    """What one process has compiled, all have: the other workers, and the commands that tests start.
+
+    So it is with what jaxdiff caches, and the user's own cache stays as it was.
+    """
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        programs = tempfile.TemporaryDirectory(prefix="jaxdiff-programs-", ignore_cleanup_errors=True)
-        config.add_cleanup(programs.cleanup)
-        kept = {"jax_compilation_cache_dir": programs.name, "jax_persistent_cache_min_compile_time_secs": 0.1}
+        cache = tempfile.TemporaryDirectory(prefix="jaxdiff-tests-", ignore_cleanup_errors=True)
+        config.add_cleanup(cache.cleanup)
+        os.environ["JAXDIFF_CACHE"] = cache.name
+        programs = os.path.join(cache.name, "programs")
+        kept = {"jax_compilation_cache_dir": programs, "jax_persistent_cache_min_compile_time_secs": 0.1}
         for name, value in kept.items():
             os.environ[name.upper()] = str(value)
             jax.config.update(name, value)

@@ -1,4 +1,4 @@
-"""Classes and functions written as text: "DDIM", "ddim(eta=0.5)", "mine.py:EulerAncestral(eta=0.5)"."""
+"""Classes and functions written as text: "DDIM", "ddim(0.5)", "ddim(eta=0.5)", "mine.py:EulerAncestral(eta=0.5)"."""
 
 import ast
 import math
@@ -25,7 +25,8 @@ def choices_of(beside: ModuleType) -> dict[str, Any]:
 def construct(text: str, choices: Mapping[str, Any], path: str) -> Any:
     """What the text makes of the choices, whose names may be in any case and without underscores.
 
-    A function is itself; a class is called, with the fields that are given. `file.py:Name` is of the user's own file.
+    A function is itself; a class is called, with the fields that are given, by name or in their order, as in Python.
+    `file.py:Name` is of the user's own file.
     """
     own = OWN.fullmatch(text)
     if own is not None:
@@ -37,39 +38,50 @@ def construct(text: str, choices: Mapping[str, Any], path: str) -> Any:
         tree = None
     if isinstance(tree, ast.Call):
         return _called(tree, choices, path)
-    return _named(tree.id if isinstance(tree, ast.Name) else text, choices, path, {})
+    return _named(tree.id if isinstance(tree, ast.Name) else text, choices, path)
 
 
 def _called(call: ast.Call, choices: Mapping[str, Any], path: str) -> Any:
     name = call.func.id if isinstance(call.func, ast.Name) else ast.unparse(call.func)
-    if call.args or any(keyword.arg is None for keyword in call.keywords):
-        raise error_at(path, f"{name} takes its fields by name, such as {name}(field=value)")
-    given = {str(keyword.arg): _argument(keyword.value, choices, path) for keyword in call.keywords}
-    return _named(name, choices, path, given)
+    found = _found(name, choices, path)
+    if not isinstance(found, type):
+        raise error_at(path, f"{name} is a function: leave out the brackets")
+    fields = fields_of(found)
+    if len(call.args) > len(fields):
+        raise error_at(path, f"{name} takes {', '.join(fields) or 'nothing'}, got {ast.unparse(call)}")
+    given: dict[str, Any] = {}
+    for field, node in [*zip(fields, call.args, strict=False), *((word.arg, word.value) for word in call.keywords)]:
+        if field is None or isinstance(node, ast.Starred):
+            raise error_at(path, f"{name} takes its fields one by one, got {ast.unparse(call)}")
+        require_part(field, fields, found.__name__)
+        if field in given:
+            raise error_at(path, f"{field} is given twice, got {ast.unparse(call)}")
+        given[field] = _argument(node, choices, path)
+    return make(found, given, path)
 
 
 def _argument(node: ast.expr, choices: Mapping[str, Any], path: str) -> Any:
     if isinstance(node, ast.Call):
         return _called(node, choices, path)
     if isinstance(node, ast.Name):
-        return math.inf if node.id == "inf" else _named(node.id, choices, path, {})
+        return math.inf if node.id == "inf" else _named(node.id, choices, path)
     try:
         return check(ast.literal_eval(node))  # with tuples for lists
     except (ValueError, TypeError):
         raise error_at(path, f"{ast.unparse(node)} is neither a number, a string, a tuple nor a name") from None
 
 
-def _named(name: str, choices: Mapping[str, Any], path: str, fields: dict[str, Any]) -> Any:
+def _named(name: str, choices: Mapping[str, Any], path: str) -> Any:
+    found = _found(name, choices, path)
+    return make(found, {}, path) if isinstance(found, type) else found
+
+
+def _found(name: str, choices: Mapping[str, Any], path: str) -> Any:
     known = {_plain(each): value for each, value in choices.items()}
     if _plain(name) not in known:
         near = did_you_mean(name, choices)
         raise ValueError(f'{path} must be one of {", ".join(choices)}, got "{name[:100]}"{near}')
-    found = known[_plain(name)]
-    if not isinstance(found, type):
-        return found
-    for field in fields:
-        require_part(field, fields_of(found), found.__name__)
-    return make(found, fields, path)
+    return known[_plain(name)]
 
 
 def _plain(name: str) -> str:
