@@ -33,7 +33,7 @@ config = Config(
     augment=Augment(flip=True, pad=4),
     batch_size=128,
     training=Training(
-        minutes=115,
+        steps=4400,
         optimiser=Muon(6e-3, Schedule("cosine", warmup=100), weight_decay=0.05),
         averages=(Ema(0.998),),
         show_every=1000,

@@ -1,33 +1,40 @@
-"""Digits of 8x8 pixels, with labels: the smallest model worth looking at.
+"""Digits of 8x8 pixels enlarged to 32x32, with labels: the smallest model worth looking at.
 
-Two minutes on 2 CPU cores.
+Patches of 4x4 make them 8x8 again for the network, which has no more to compute than for the digits as they are.
 """
 
-from jaxdiff.core.samplers import DDIM
-from jaxdiff.core.tables import CosineBetas, Discrete
+from jaxdiff.core import samplers, times
 from jaxdiff.data import Digits
-from jaxdiff.models import Config, Diffusion, Labels
-from jaxdiff.nets import UNet
-from jaxdiff.training import Adam, Ema, Schedule, Training
+from jaxdiff.models import Config, Labels, edm
+from jaxdiff.nets import GaussianFourier, UNet
+from jaxdiff.training import Ema, Muon, Schedule, Training
 
 config = Config(
-    system=Diffusion(
-        network=UNet(channels=32, multipliers=(1, 2), blocks=1, attention=(1,), groups=8, classes=10),
-        process=Discrete(CosineBetas(1000)),
+    system=edm(
+        network=UNet(
+            channels=32,
+            multipliers=(1, 2),
+            blocks=1,
+            attention=(1,),
+            patch=4,
+            noise_embedding=GaussianFourier(1.0),
+            classes=10,
+        ),
+        sigma_data=0.6,
+        times=times.LogNormal(mean=0.5),  # what is enlarged is seen through more noise
         condition=Labels(10, drop=0.1),
-        sampler=DDIM(),
-        steps=30,
-        guidance_scale=2.0,
+        sampler=samplers.DPMpp2M(eta=1.0),
+        guidance_scale=1.5,
         shown=80,
     ),
-    data=Digits(),
-    batch_size=128,
+    data=Digits(size=32),
+    batch_size=64,
     training=Training(
-        steps=1200,
-        optimiser=Adam(2e-3, Schedule("cosine", warmup=100)),
-        averages=(Ema(0.995),),
+        steps=500,
+        optimiser=Muon(6e-3, Schedule("cosine", warmup=50)),
+        averages=(Ema(0.99),),
         log_every=50,
-        show_every=300,
-        save_every=300,
+        show_every=250,
+        save_every=250,
     ),
 )

@@ -1,8 +1,7 @@
 """MNIST in one or two steps: mnist, that learns where its own guided walks end (CMT, Hu et al. 2025), and is then
 tuned to be consistent along them (ECT, Geng et al. 2024). It starts from runs/mnist.
 
-9.5 minutes on 2 CPU cores, at 0.4 of the speed that the other configs had; labels are right in 98.5%
-with two steps, and in 98.9% with one (docs/few_steps.md).
+9 minutes on one slow CPU core; labels are right in 98.3% with two steps, and in 98.5% with one (docs/few_steps.md).
 """
 
 from dataclasses import replace

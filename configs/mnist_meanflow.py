@@ -30,6 +30,9 @@ config = replace(
     mnist,
     system=system,
     training=replace(
-        mnist.training, optimiser=Adam(2e-3, Schedule("cosine", warmup=200), clip=1.0), averages=(Ema(0.998),)
+        mnist.training,
+        steps=3500,
+        optimiser=Adam(2e-3, Schedule("cosine", warmup=200), clip=1.0),
+        averages=(Ema(0.998),),
     ),
 )

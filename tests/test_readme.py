@@ -70,7 +70,7 @@ def test_the_page_to_learn_from(tmp_path, monkeypatch, optimised):
     assert scope["history"][-20:].mean() < 0.6 * scope["history"][:5].mean()
     arrived = np.asarray(scope["places"][-1])
     assert np.linalg.norm(arrived[:, None] - centres, axis=2).min(axis=1).mean() < 0.2
-    assert scope["images"].shape == (80, 8, 8, 1)
+    assert scope["images"].shape == (80, 32, 32, 1)
     shown = re.findall(r"\]\((learn_\w+\.png)\)", (ROOT / "docs/learn.md").read_text())
     assert sorted(shown) == sorted(path.name for path in tmp_path.glob("*.png"))
 
