@@ -28,6 +28,7 @@ from jaxdiff.core.few_steps import ConsistencyTuning
 from jaxdiff.data import Examples
 from jaxdiff.models.config import Config
 from jaxdiff.models.experiment import Experiment
+from jaxdiff.training import Training
 
 TURNS, STEPS = 7, 3
 
@@ -38,7 +39,7 @@ def made_up() -> Examples:
 
 
 def of(config: Any, **system: Any) -> Any:
-    training = replace(config.training, placing="jit", steps=200, log_every=200, evaluate_every=None, keep_best=None)
+    training = Training(placing="jit", steps=200, log_every=200)  # one optimiser for all
     return replace(
         config, data=made_up, held_out=None, system=replace(config.system, **system), start=None, training=training
     )

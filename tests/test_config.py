@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from systems import PROCESSES, SAMPLERS
 
 from jaxdiff import data, models
-from jaxdiff.base import annotations, code, overrides, plain, tree
+from jaxdiff.base import annotations, calls, code, overrides, plain, tree
 from jaxdiff.base.calls import choices_of
 from jaxdiff.core import (
     c_noise,
@@ -511,6 +511,7 @@ def test_accepts(hint, value, accepted):
         ("model.sampler=PredictorCorrector(corrector=Langevin(snr=0.1))", PC),
         ("model.sampler=PredictorCorrector(ReverseDiffusion, Langevin(0.1))", PC),
         ("model.grid=Karras(rho=5, first=None)", grids.Karras(rho=5.0)),
+        ("model.grid=Karras(first=None, rho=5)", grids.Karras(rho=5.0)),
         ("model.network=MLP(widths=[16, 16])", small.MLP((16, 16))),
         ("data=Digits(size=8)", Digits(8)),
         ("model.weighting=likelihood", weightings.likelihood),
@@ -564,9 +565,18 @@ def test_override(assignment, value):
         ("model.sampler=DDIM(0.5, 1)", "model.sampler: DDIM takes eta, got DDIM(0.5, 1)"),
         ("model.sampler=DDIM(0.5, eta=1)", "eta is given twice, got DDIM(0.5, eta=1)"),
         ("model.sampler=DDIM(eta=0.5, eta=1)", "eta is given twice, got DDIM(eta=0.5, eta=1)"),
+        ("model.sampler=DDIM(eta=0.5, 1)", "DDIM(eta=0.5, 1) is not Python, positional argument follows keyword"),
+        ("model.sampler=DDIM(0.5", "DDIM(0.5 is not Python, '(' was never closed"),
+        ("model.sampler=Heun(1)", "Heun takes nothing, got Heun(1)"),
+        (
+            "model.sampler=PredictorCorrector(ReverseDiffusion, Langevin('x'))",
+            "model.sampler.corrector.snr must be a float",
+        ),
+        ("model.grid=Karras(first)", "model.grid.first must be one of "),
+        ("model.grid=Karras(first)", 'got "first"; a string needs quotes'),
         ("model.sampler=DDIM(*x)", "DDIM takes its fields one by one, got DDIM(*x)"),
         ("model.sampler=DDIM(**x)", "DDIM takes its fields one by one, got DDIM(**x)"),
-        ("model.prediction=velocity()", "velocity is a function: leave out the brackets"),
+        ("model.prediction=velocity()", "velocity is a function, which is not called here"),
         ("model.sampler=DDIM(eta=1+1)", "1 + 1 is neither a number, a string, a tuple nor a name"),
         ("model.sampler=__import__('os').system('x')", "model.sampler must be one of "),
         ("model.sampler=nowhere.py:Mine", "no file nowhere.py"),
@@ -590,6 +600,26 @@ def test_bad_overrides_are_refused(assignment, says):
         overrides.override(Config(), assignment)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@dataclass(frozen=True)
+class Ordered:
+    apart: float = dataclasses.field(default=9.0, kw_only=True)
+    last: float = 2.0
+
+
+def ordered(last):
+    return last
+
+
+def test_fields_are_given_as_in_python():
+    choices = {"Ordered": Ordered, "ordered": ordered}  # a name as it is written comes first
+    assert calls.construct("Ordered(7)", choices, "field") == Ordered(7.0)
+    assert calls.construct("Ordered(7, apart=1)", choices, "field") == Ordered(7.0, apart=1.0)
+    with pytest.raises(ValueError, match=r"^field: Ordered takes last, got Ordered\(7, 1\)$"):
+        calls.construct("Ordered(7, 1)", choices, "field")
+    with pytest.raises(ValueError, match=r"^field: ordered is a function, which is not called here$"):
+        calls.construct("ordered(7)", choices, "field")
 
 
 def test_an_object_where_anything_may_be_is_not_replaced():

@@ -360,7 +360,7 @@ def test_a_config_may_be_called_as_a_module_is(here, tmp_path):
 
 def test_a_shipped_config_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert code.load("digits").batch_size == 64
+    assert code.load("digits").data.size == 32
     (tmp_path / "digits.py").write_text("from dataclasses import replace\nfrom jaxdiff.base.code import load\n")
     with pytest.raises(ValueError, match=r"digits\.py must define `config`"):  # what lies here comes first
         code.load("digits")

@@ -358,7 +358,7 @@ def test_what_cannot_be_is_said_before_a_model_is_loaded(flags, says, command, m
         (["--sampler", "ddim(eta=7)"], "--sampler: needs 0 <= eta <= 1"),
         (["--sampler", "ddim(etta=0.5)"], 'DDIM has no field "etta", only eta; did you mean "eta"?'),
         (["--sampler", "ddim(7)"], "--sampler: needs 0 <= eta <= 1"),
-        (["--sampler", "ddim(eta=0.5"], "--sampler must be one of"),
+        (["--sampler", "ddim(eta=0.5"], "--sampler: ddim(eta=0.5 is not Python, '(' was never closed"),
         (["--sampler", "mine.py:Mine"], "no file mine.py"),
         (["--sampler", "no_module:Mine"], "no_module cannot be imported"),
         (["--sampler", "broken.png"], "--sampler must be one of"),

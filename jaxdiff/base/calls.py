@@ -3,6 +3,7 @@
 import ast
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from types import FunctionType, ModuleType
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from jaxdiff.base.annotations import fields_of
 from jaxdiff.base.code import module
 from jaxdiff.base.text import did_you_mean
-from jaxdiff.base.tree import check, error_at, home, is_config_class, make, require_part
+from jaxdiff.base.tree import below, check, error_at, home, is_config_class, make, require_part
 
+WORDS = {"true": True, "false": False, "none": None, "inf": math.inf, "-inf": -math.inf}  # in any case
 OWN = re.compile(r"(?P<source>[^()]+):(?P<call>[^:()/\\]+(\(.*\))?)", re.DOTALL)
 
 
@@ -32,55 +34,73 @@ def construct(text: str, choices: Mapping[str, Any], path: str) -> Any:
     if own is not None:
         text, beside = own["call"], module(own["source"])
         choices = {**choices, **choices_of(beside)}
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        tree = None
+    tree = _parsed(text.strip(), path)
     if isinstance(tree, ast.Call):
         return _called(tree, choices, path)
     return _named(tree.id if isinstance(tree, ast.Name) else text, choices, path)
 
 
+def _parsed(text: str, path: str) -> ast.expr | None:
+    """As Python reads it, or None if it does not, and nothing is called."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python, about what looks odd in a program
+            return ast.parse(text, mode="eval").body
+    except SyntaxError as error:
+        if re.match(r"\w+\(", text):
+            raise error_at(path, f"{text[:100]} is not Python, {error.msg}") from None
+    except (ValueError, MemoryError, RecursionError):
+        pass
+    return None
+
+
 def _called(call: ast.Call, choices: Mapping[str, Any], path: str) -> Any:
-    name = call.func.id if isinstance(call.func, ast.Name) else ast.unparse(call.func)
+    name, whole = ast.unparse(call.func), ast.unparse(call)[:100]
     found = _found(name, choices, path)
     if not isinstance(found, type):
-        raise error_at(path, f"{name} is a function: leave out the brackets")
+        raise error_at(path, f"{name} is a function, which is not called here")
     fields = fields_of(found)
-    if len(call.args) > len(fields):
-        raise error_at(path, f"{name} takes {', '.join(fields) or 'nothing'}, got {ast.unparse(call)}")
+    in_order = [field for field, about in fields.items() if not about.kw_only]
+    if len(call.args) > len(in_order):
+        raise error_at(path, f"{name} takes {', '.join(in_order) or 'nothing'}, got {whole}")
+    pairs = [*zip(in_order, call.args, strict=False), *((word.arg, word.value) for word in call.keywords)]
     given: dict[str, Any] = {}
-    for field, node in [*zip(fields, call.args, strict=False), *((word.arg, word.value) for word in call.keywords)]:
-        if field is None or isinstance(node, ast.Starred):
-            raise error_at(path, f"{name} takes its fields one by one, got {ast.unparse(call)}")
+    for field, node in pairs:
+        if field is None or isinstance(node, ast.Starred):  # **fields or *fields
+            raise error_at(path, f"{name} takes its fields one by one, got {whole}")
         require_part(field, fields, found.__name__)
         if field in given:
-            raise error_at(path, f"{field} is given twice, got {ast.unparse(call)}")
-        given[field] = _argument(node, choices, path)
+            raise error_at(path, f"{field} is given twice, got {whole}")
+        given[field] = _argument(node, choices, below(path, field))
     return make(found, given, path)
 
 
 def _argument(node: ast.expr, choices: Mapping[str, Any], path: str) -> Any:
+    text = ast.unparse(node)
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
     if isinstance(node, ast.Call):
         return _called(node, choices, path)
     if isinstance(node, ast.Name):
-        return math.inf if node.id == "inf" else _named(node.id, choices, path)
+        return _named(text, choices, path, "; a string needs quotes")
     try:
         return check(ast.literal_eval(node))  # with tuples for lists
     except (ValueError, TypeError):
-        raise error_at(path, f"{ast.unparse(node)} is neither a number, a string, a tuple nor a name") from None
+        raise error_at(path, f"{text[:100]} is neither a number, a string, a tuple nor a name") from None
 
 
-def _named(name: str, choices: Mapping[str, Any], path: str) -> Any:
-    found = _found(name, choices, path)
+def _named(name: str, choices: Mapping[str, Any], path: str, advice: str = "") -> Any:
+    found = _found(name, choices, path, advice)
     return make(found, {}, path) if isinstance(found, type) else found
 
 
-def _found(name: str, choices: Mapping[str, Any], path: str) -> Any:
+def _found(name: str, choices: Mapping[str, Any], path: str, advice: str = "") -> Any:
+    if name in choices:
+        return choices[name]
     known = {_plain(each): value for each, value in choices.items()}
     if _plain(name) not in known:
         near = did_you_mean(name, choices)
-        raise ValueError(f'{path} must be one of {", ".join(choices)}, got "{name[:100]}"{near}')
+        raise ValueError(f'{path} must be one of {", ".join(choices)}, got "{name[:100]}"{near}{advice}')
     return known[_plain(name)]
 
 

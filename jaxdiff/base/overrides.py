@@ -1,7 +1,6 @@
 """Fields changed from the command line: model.sampler.eta=0.5."""
 
 import ast
-import math
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 from flax import linen as nn
 
 from jaxdiff.base.annotations import accepts, fields_of, hints_of, is_object, items_of, options_of
-from jaxdiff.base.calls import OWN, choices_of, construct
+from jaxdiff.base.calls import OWN, WORDS, choices_of, construct
 from jaxdiff.base.tree import below, check, fit, home, is_config_class, make, parts_of, require_part
 
 
@@ -107,13 +106,10 @@ def _has_a_home(value: Any) -> bool:
     return base or is_config_class(value) or isinstance(value, FunctionType)
 
 
-_WORDS = {"true": True, "false": False, "none": None, "inf": math.inf, "-inf": -math.inf}
-
-
 def _literal(text: str) -> Any:
     """A number, a word such as true, a string in quotes or a tuple of these; or else the text itself."""
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Python, about what looks odd in a program

@@ -16,8 +16,8 @@ from jaxdiff.models.run import Run
 from jaxdiff.training.metrics import read_metrics, seconds
 
 COUNT, FRAMES, SCALES = 8, 16, (0.0, 1.0, 2.0, 4.0)
-# Seconds of training for which these pictures take too long. For configs/digits.py they cost 22 s of a CPU core, 18 of
-# them to compile, where the whole run takes 240; the next run of the same config compiles nothing.
+# Seconds of training for which these pictures take too long. For a network as small as that of configs/digits.py they
+# cost 22 s of a CPU core, 18 of them to compile; the next run of the same config compiles nothing.
 SHORT = 60
 
 

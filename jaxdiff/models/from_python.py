@@ -31,9 +31,9 @@ def train(
 ) -> Model | Classifier | None:
     """Trains to the end, or until it is interrupted; the model, or the classifier, that it is then.
 
-        model = jaxdiff.train("mnist", "runs/mine", "training.steps=2000", "batch_size=32")
+        model = jaxdiff.train("mnist", "runs/mine", "training.steps=5000", "batch_size=32")
 
-    As `python train.py --config mnist --workdir runs/mine training.steps=2000 batch_size=32`: the same call again
+    As `python train.py --config mnist --workdir runs/mine training.steps=5000 batch_size=32`: the same call again
     resumes. `config` is a file, the name of a shipped one, or a Config, which needs a workdir.
     """
     if workdir is not None and "=" in str(workdir):
