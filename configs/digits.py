@@ -22,7 +22,7 @@ config = Config(
             classes=10,
         ),
         sigma_data=0.6,
-        times=times.LogNormal(mean=0.5),  # what is enlarged is seen through more noise
+        times=times.LogNormal(mean=0.5),  # an enlarged image is still seen through more noise
         condition=Labels(10, drop=0.1),
         sampler=samplers.DPMpp2M(eta=1.0),
         guidance_scale=1.5,

@@ -13,7 +13,7 @@ from jaxdiff.base.code import module
 from jaxdiff.base.text import did_you_mean
 from jaxdiff.base.tree import below, check, error_at, home, is_config_class, make, require_part
 
-WORDS = {"true": True, "false": False, "none": None, "inf": math.inf, "-inf": -math.inf}  # in any case
+_WORDS = {"true": True, "false": False, "none": None, "inf": math.inf, "-inf": -math.inf}  # in any case
 OWN = re.compile(r"(?P<source>[^()]+):(?P<call>[^:()/\\]+(\(.*\))?)", re.DOTALL)
 
 
@@ -22,6 +22,18 @@ def choices_of(beside: ModuleType) -> dict[str, Any]:
     named = {name: value for name, value in vars(beside).items() if not name.startswith("_")}
     values = {name: v for name, v in named.items() if is_config_class(v) or isinstance(v, FunctionType)}
     return {name: v for name, v in values.items() if home(v) == beside.__name__}
+
+
+def literal(text: str) -> Any:
+    """A number, a word such as true, a string in quotes or a tuple of these; or else the text itself."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python, about what looks odd in a program
+            return check(ast.literal_eval(text))  # with tuples for lists
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
 
 
 def construct(text: str, choices: Mapping[str, Any], path: str) -> Any:
@@ -44,7 +56,7 @@ def _parsed(text: str, path: str) -> ast.expr | None:
     """As Python reads it, or None if it does not, and nothing is called."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Python, about what looks odd in a program
+            warnings.simplefilter("ignore")  # as above
             return ast.parse(text, mode="eval").body
     except SyntaxError as error:
         if re.match(r"\w+\(", text):
@@ -77,16 +89,14 @@ def _called(call: ast.Call, choices: Mapping[str, Any], path: str) -> Any:
 
 def _argument(node: ast.expr, choices: Mapping[str, Any], path: str) -> Any:
     text = ast.unparse(node)
-    if text.lower() in WORDS:
-        return WORDS[text.lower()]
+    value = literal(text)
+    if value is not text:
+        return value
     if isinstance(node, ast.Call):
         return _called(node, choices, path)
     if isinstance(node, ast.Name):
         return _named(text, choices, path, "; a string needs quotes")
-    try:
-        return check(ast.literal_eval(node))  # with tuples for lists
-    except (ValueError, TypeError):
-        raise error_at(path, f"{text[:100]} is neither a number, a string, a tuple nor a name") from None
+    raise error_at(path, f"{text[:100]} is neither a number, a string, a tuple nor a name")
 
 
 def _named(name: str, choices: Mapping[str, Any], path: str, advice: str = "") -> Any:

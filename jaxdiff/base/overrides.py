@@ -1,8 +1,6 @@
 """Fields changed from the command line: model.sampler.eta=0.5."""
 
-import ast
 import sys
-import warnings
 from collections.abc import Sequence
 from types import FunctionType
 from typing import Any, Protocol
@@ -10,8 +8,8 @@ from typing import Any, Protocol
 from flax import linen as nn
 
 from jaxdiff.base.annotations import accepts, fields_of, hints_of, is_object, items_of, options_of
-from jaxdiff.base.calls import OWN, WORDS, choices_of, construct
-from jaxdiff.base.tree import below, check, fit, home, is_config_class, make, parts_of, require_part
+from jaxdiff.base.calls import OWN, choices_of, construct, literal
+from jaxdiff.base.tree import below, fit, home, is_config_class, make, parts_of, require_part
 
 
 def override(value: Any, assignment: str) -> Any:
@@ -53,12 +51,12 @@ def _overridden(value: Any, hint: Any, names: list[str], depth: int, text: str, 
 
 def _parsed(text: str, hint: Any, value: Any, path: str, usual: Any) -> Any:
     """The text as what a field takes that holds `value` now: a literal, or something that stands beside the value."""
-    literal, choices = _literal(text), _choices(value, hint, usual)
-    plain = accepts(hint, literal) and not (is_object(value) and hint in (Any, object))
-    if plain and not (choices and isinstance(literal, str)):
-        return text if accepts(hint, text) and not accepts(hint, literal) else fit(hint, literal, path)
+    written, choices = literal(text), _choices(value, hint, usual)
+    plain = accepts(hint, written) and not (is_object(value) and hint in (Any, object))
+    if plain and not (choices and isinstance(written, str)):
+        return text if accepts(hint, text) and not accepts(hint, written) else fit(hint, written, path)
     if not choices and not OWN.fullmatch(text):
-        return text if accepts(hint, text) else fit(hint, literal, path)
+        return text if accepts(hint, text) else fit(hint, written, path)
     own = [below(path, name) for name in parts_of(value)]
     try:
         return fit(hint, construct(text, choices, path), path)
@@ -104,15 +102,3 @@ def _has_a_home(value: Any) -> bool:
     """Whether what may stand in its place is found beside it: a value's class, a function, or a base of jaxdiff's."""
     base = isinstance(value, type) and value.__module__.startswith("jaxdiff.") and not _is_protocol(value)
     return base or is_config_class(value) or isinstance(value, FunctionType)
-
-
-def _literal(text: str) -> Any:
-    """A number, a word such as true, a string in quotes or a tuple of these; or else the text itself."""
-    if text.lower() in WORDS:
-        return WORDS[text.lower()]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Python, about what looks odd in a program
-            return check(ast.literal_eval(text))  # with tuples for lists
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
