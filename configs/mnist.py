@@ -1,6 +1,6 @@
 """MNIST with labels, by EDM's preconditioning and noise levels (Karras et al. 2022), and Muon.
 
-28 minutes on one slow CPU core with other work; nearly every digit can be named (docs/mnist.png).
+20 minutes on 2 slow CPU cores, 28 on one, both with other work; nearly every digit can be named (docs/mnist.png).
 """
 
 from jaxdiff.core import times
