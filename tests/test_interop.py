@@ -20,7 +20,7 @@ from jaxdiff.interop.settings import multipliers
 from jaxdiff.interop.unet import UNET
 from jaxdiff.nets.autoencoder import Autoencoder, Codec
 from jaxdiff.nets.dit import DiT
-from jaxdiff.nets.layers import GaussianFourier, Positional
+from jaxdiff.nets.layers import GaussianFourier, Positional, to_patches
 from jaxdiff.nets.small import MLP
 from jaxdiff.nets.unet import DDPM_CIFAR10, UNet
 
@@ -222,6 +222,7 @@ def random_variables(net, *inputs):
         (UNet2DModel, UNet(8, (1, 1), 1, (1, 0), heads=4, noise_width=8, groups=2, resample_in_block=True, classes=2)),
         (UNet2DModel, UNet(128, (1,), 1, (0,), out_channels=3, null_label=False, resample_in_block=True, dropout=0.5)),
         (AutoencoderKL, Autoencoder(channels=8, multipliers=(2, 2), blocks=1, remat=True)),
+        (AutoencoderKL, Autoencoder(channels=8, multipliers=(1, 1), blocks=1, patch=2)),
         (
             DiTTransformer2DModel,
             DiT(16, 1, 2, noise_embedding=Positional(sine_first=False), classes=3, own_embedding=True),
@@ -237,6 +238,16 @@ def test_fields_that_pytorch_has_no_word_for_come_back(torch_class, net, tmp_pat
     again, same_variables = interop.read(tmp_path / "ours")
     assert again == net
     same(same_variables, variables)
+
+
+def test_to_pytorch_a_patch_is_a_pixel_of_more_channels(tmp_path, caplog):
+    net = Autoencoder(channels=8, multipliers=(1, 2), blocks=1, patch=2, groups=4)
+    x = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    variables = jax.tree.map(lambda leaf: leaf / 4, random_variables(net, x[0]))
+    interop.write(tmp_path / "ours", net, variables)
+    *latents, decoded = ours(net, variables, x)
+    model = opened(AutoencoderKL, tmp_path / "ours", caplog)
+    agree([*latents, to_patches(decoded, 2)], theirs(model, np.asarray(to_patches(x, 2))))
 
 
 def test_what_all_blocks_of_a_dit_embed_alike_is_read_once(tmp_path):

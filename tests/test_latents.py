@@ -2,13 +2,20 @@
 
 import os
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import struct
 
-from jaxdiff.data import Examples
-from jaxdiff.models import latents
+from jaxdiff.core.c_noise import time
+from jaxdiff.core.process import Flow
+from jaxdiff.data import Digits, Examples
+from jaxdiff.data.augment import Augment
+from jaxdiff.models import Config, Diffusion, latents
+from jaxdiff.models.system import Constants
+from jaxdiff.nets import MLP
+from jaxdiff.training.step import Seen
 
 IMAGES = np.random.default_rng(0).integers(256, size=(300, 4, 4, 1)).astype(np.uint8)
 
@@ -38,6 +45,14 @@ def test_they_are_kept(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["latents-1.npy"]
 
 
+def test_with_flips_mirror_images_have_their_own(tmp_path):
+    both = latents.moments_of(Halves(), Examples(IMAGES), tmp_path / "latents-1.npy", flip=True)
+    assert both.shape == (300, 2, 4, 4, 2)
+    np.testing.assert_allclose(both[:, 0], WANTED, atol=1e-6)
+    np.testing.assert_allclose(both[:, 1], WANTED[:, :, ::-1], atol=1e-6)
+    assert made(tmp_path).shape == (300, 4, 4, 2)  # the file of another setting is not taken for one of this
+
+
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"not one of numpy's"])
 def test_a_file_that_is_not_whole_is_made_anew(tmp_path, content):
     (tmp_path / "latents-1.npy").write_bytes(content)
@@ -54,7 +69,7 @@ def test_those_of_other_data_go(tmp_path):
 
 
 def test_of_two_processes_the_first_is_taken(tmp_path, monkeypatch):
-    def other(codec, images):
+    def other(codec, images, flip):
         if not (tmp_path / "latents-1.npy").exists():
             np.save(tmp_path / "latents-1.npy", WANTED)
         return codec.moments(images / 255.0)
@@ -64,7 +79,7 @@ def test_of_two_processes_the_first_is_taken(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
-    def full(codec, images):
+    def full(codec, images, flip):
         if any(tmp_path.iterdir()):
             raise OSError(28, "No space left on device")
         return codec.moments(jnp.zeros((256, 4, 4, 1)))
@@ -73,3 +88,29 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         made(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_encoded_once_is_flipped_and_no_more():
+    system = Diffusion(MLP((8,)), process=Flow(), c_noise=time, codec="runs/codec")
+    Config(system, Digits(), augment=Augment(flip=True))
+    with pytest.raises(ValueError, match=r'pad=2.* needs system.encode="each step"'):
+        Config(system, Digits(), augment=Augment(flip=True, pad=2))
+
+
+def test_a_step_sees_an_image_or_its_mirror_image():
+    system = Diffusion(MLP((8,)), process=Flow(), c_noise=time)
+    params = system.start(jax.random.key(0), (4, 4, 1))
+    seen, u = Seen(params, (params,), jnp.int32(0)), jnp.float32(0.5)
+    both = jnp.stack([jnp.zeros((4, 4, 2)), jnp.ones((4, 4, 2))])
+
+    def losses(flip, moments):
+        def one(key):
+            return system.loss(Augment(flip=flip), seen, Constants(), key, u, {"moments": moments}, True)
+
+        return np.asarray(jax.vmap(one)(jax.random.split(jax.random.key(1), 64)))
+
+    plain, mirrored = losses(False, both[0]), losses(False, both[1])
+    drawn = losses(True, both)
+    is_mirrored = np.abs(drawn - mirrored) < np.abs(drawn - plain)
+    np.testing.assert_allclose(drawn, np.where(is_mirrored, mirrored, plain), rtol=1e-5)
+    assert 16 <= is_mirrored.sum() <= 48

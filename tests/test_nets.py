@@ -455,16 +455,17 @@ def test_kl_of_a_diagonal_gaussian():
 
 
 @pytest.mark.usefixtures("optimised")
-def test_the_autoencoder_overfits_eight_images_and_its_codec_measures_them():
+@pytest.mark.parametrize("net", [TINY, TINY.clone(patch=2, multipliers=(2,))], ids=["pixels", "patches"])
+def test_the_autoencoder_overfits_eight_images_and_its_codec_measures_them(net):
     from jaxdiff.core.losses import AutoencoderLoss, squared
 
     x = jax.random.normal(jax.random.key(0), (8, 4, 4, 1)).repeat(2, 1).repeat(2, 2)
-    variables = started(TINY, x)
+    variables = started(net, x)
     loss = AutoencoderLoss(squared, kl=1e-4, terms=((0.1, lambda x, y: jnp.mean(jnp.abs(x - y))),))
 
     def mean_loss(variables, step):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(2), step), 8)
-        return jnp.mean(jax.vmap(lambda key, x: loss(TINY.bind(variables), key, x))(keys, x))
+        return jnp.mean(jax.vmap(lambda key, x: loss(net.bind(variables), key, x))(keys, x))
 
     optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, 200))
 
@@ -477,26 +478,27 @@ def test_the_autoencoder_overfits_eight_images_and_its_codec_measures_them():
 
     @jax.jit
     def error(variables):
-        return jnp.mean((TINY.apply(variables, x) - x) ** 2)
+        return jnp.mean((net.apply(variables, x) - x) ** 2)
 
     assert error(trained) < error(variables) / 100
-    codec = autoencoder.Codec.measured(TINY, trained, [x[:5], x[5:]])
+    codec = autoencoder.Codec.measured(net, trained, [x[:5], x[5:]])
     draws = jax.vmap(lambda key: codec.encode(x, key))(jax.random.split(jax.random.key(3), 200))
     np.testing.assert_allclose(draws.mean((0, 1, 2, 3)), 0, atol=0.02)
     np.testing.assert_allclose(draws.std((0, 1, 2, 3)), 1, atol=0.02)
-    np.testing.assert_allclose(jax.jit(codec.decode)(codec.encode(x)), jax.jit(TINY.apply)(trained, x), atol=1e-5)
+    np.testing.assert_allclose(jax.jit(codec.decode)(codec.encode(x)), jax.jit(net.apply)(trained, x), atol=1e-5)
     np.testing.assert_allclose(jax.vmap(codec.encode)(x), codec.encode(x), atol=1e-6)
     with pytest.raises(ValueError, match="at least one batch"):
-        autoencoder.Codec.measured(TINY, trained, [])
+        autoencoder.Codec.measured(net, trained, [])
 
 
 def test_latents_of_small_images_are_as_said():
-    for net, side, channels in ((autoencoder.KL_28, 28, 1), (autoencoder.KL_32, 32, 3), (autoencoder.SD_VAE, 64, 3)):
+    of_an_eighth = (autoencoder.SD_VAE, 64, 3), (autoencoder.KL_128, 128, 3)
+    for net, side, channels in ((autoencoder.KL_28, 28, 1), (autoencoder.KL_32, 32, 3), *of_an_eighth):
         x = square(side, channels)
         variables = jax.eval_shape(net.init, jax.random.key(0), x)
         latents = jax.eval_shape(lambda v, x, net=net: net.apply(v, x, method="encode"), variables, x)
-        factor = 8 if side == 64 else 4
-        assert latents.mean.shape == (side // factor, side // factor, 4)
+        factor = 8 if side >= 64 else 4
+        assert latents.mean.shape == (side // factor, side // factor, 8 if side == 128 else 4)
         assert jax.eval_shape(net.apply, variables, x).shape == x.shape
 
 
@@ -513,6 +515,7 @@ def test_latents_of_small_images_are_as_said():
         (lambda: shaped(DiT(patch=4), square(30), 0.0), "divisible by 4"),
         (lambda: shaped(SmallUNet(), square(30), 0.0), "divisible by 4"),
         (lambda: shaped(TINY, square(7, 1)), "divisible by 2"),
+        (lambda: shaped(TINY.clone(patch=3), square(8, 1)), "divisible by 6"),
         (lambda: shaped(TINY, square(8)), "images of 1 channels"),
         (lambda: shaped(UNet(**SMALL), square(8), 0.0, 3), r"takes no condition, got shapes \(\)"),
         (lambda: shaped(UNet(**SMALL, classes=10), square(8), 0.0), "takes a label, got none"),

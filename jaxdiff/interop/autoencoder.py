@@ -78,6 +78,7 @@ def _build(settings: Settings, tensors: Mapping[str, np.ndarray]) -> Autoencoder
 
 
 def _describe(net: Autoencoder, channels: int) -> Settings:
+    channels = net.patch**2 * net.image_channels  # PyTorch has no word for patches: it is one of their values
     return {
         "in_channels": channels,
         "out_channels": channels,
@@ -116,8 +117,10 @@ def _table(net: Autoencoder) -> Iterator[Row]:
 
 
 def _inputs(net: Autoencoder, channels: int) -> tuple[Any, ...]:
-    return (image(2 ** (len(net.multipliers) - 1), channels),)
+    return (image(net.patch * 2 ** (len(net.multipliers) - 1), net.image_channels),)
 
+
+_PATCHES = {"patch": COUNT, "image_channels": COUNT}
 
 AUTOENCODER = TorchClass(
     "AutoencoderKL",
@@ -125,7 +128,7 @@ AUTOENCODER = TorchClass(
     _SETTINGS,
     _build,
     _describe,
-    {"channels": COUNT, "multipliers": row_of(POSITIVE), "groups": maybe(COUNT), **FREE},
+    {"channels": COUNT, "multipliers": row_of(POSITIVE), "groups": maybe(COUNT), **_PATCHES, **FREE},
     _table,
     lambda net, parameters: net.image_channels,
     _inputs,

@@ -15,6 +15,7 @@ from jaxdiff.base.fields import may_change
 from jaxdiff.core import losses
 from jaxdiff.data import Examples
 from jaxdiff.data.augment import Augment, plain
+from jaxdiff.data.examples import mixed
 from jaxdiff.models.system import Constants, Fields
 from jaxdiff.nets.bound import started
 from jaxdiff.training.step import Seen
@@ -47,7 +48,7 @@ class Autoencoding:
 
     def picture(self, params: Any, codec: Any, shape: tuple[int, ...], held_out: Examples) -> np.ndarray:
         """Images and, to the right of each, their reconstructions."""
-        x = np.asarray(plain(held_out.images[np.arange(min(self.shown, len(held_out)))]))
+        x = np.asarray(plain(held_out.images[mixed(len(held_out), self.shown)]))
         y = np.asarray(_reconstructed(self.network, params, x))
         return pictures.sheet(np.concatenate([x, y], 2), columns=4)
 

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -52,8 +52,8 @@ class Config:
         if wanted not in (None, *self.judged):
             legal = f"one of {', '.join(self.judged)}" if self.judged else "None, or the config needs held_out"
             raise ValueError(f"training.keep_best must be {legal}, got {wanted!r}")
-        if self.encoded_once and self.augment != Augment():
-            raise ValueError(f'{self.augment} needs system.encode="each step": what is encoded once stays as it is')
+        if self.encoded_once and replace(self.augment, flip=False) != Augment():
+            raise ValueError(f'{self.augment} needs system.encode="each step": what is encoded once is only flipped')
         if self.start is None and getattr(self.system, "wants_teacher", False):
             raise ValueError("system.objective learns of a teacher: start must name one, such as start=runs/mnist")
         if self.batch_size % self.training.accumulate:

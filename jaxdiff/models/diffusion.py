@@ -131,7 +131,10 @@ class Diffusion:
     ) -> Array:
         for_image, for_latents, for_loss, for_dropout, for_condition, for_drop, for_scale = jax.random.split(key, 7)
         if "moments" in example:
-            mean, deviation = jnp.split(example["moments"], 2, -1)
+            moments = example["moments"]
+            if augment.flip:  # there are those of the image and of its mirror image
+                moments = moments[jax.random.bernoulli(for_image).astype(jnp.int32)]
+            mean, deviation = jnp.split(moments, 2, -1)
             x_0 = mean + deviation * normal(for_latents, mean.shape)
         else:
             x_0 = augment(for_image, example["image"])

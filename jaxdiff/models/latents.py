@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -26,9 +28,18 @@ def measured(network: Any, variables: Any, examples: Examples, most: int = 10_00
     return Codec.measured(network, variables, (plain(examples.images[r]) for r in rows))
 
 
-def moments_of(codec: Codec, examples: Examples, path: Path) -> np.ndarray:
-    """Mean and deviation of the latents of every image, [n, height, width, 2 channels], kept in a file."""
-    first = np.asarray(_moments(codec, _padded(examples, 0)))
+def moments(codec: Codec, x: Array, flip: bool) -> Array:
+    """Mean and deviation of the latents of x, [..., height, width, 2 channels].
+
+    With `flip`, [..., 2, height, width, 2 channels]: those of its mirror image too, which are not those of x mirrored.
+    """
+    found = codec.moments(x)
+    return jnp.stack([found, codec.moments(x[..., ::-1, :])], -4) if flip else found
+
+
+def moments_of(codec: Codec, examples: Examples, path: Path, flip: bool = False) -> np.ndarray:
+    """The moments of every image, kept in a file."""
+    first = np.asarray(_moments(codec, _padded(examples, 0), flip))
     shape = (len(examples), *first.shape[1:])
     kept = _kept(path, shape)
     if kept is not None:
@@ -38,8 +49,8 @@ def moments_of(codec: Codec, examples: Examples, path: Path) -> np.ndarray:
             file.write(files.npy_header("<f4", shape))
             for start in range(0, len(examples), BATCH):
                 rows = min(BATCH, len(examples) - start)
-                moments = np.asarray(_moments(codec, _padded(examples, start)), np.float32)
-                file.write(np.ascontiguousarray(moments[:rows]).data)
+                found = np.asarray(_moments(codec, _padded(examples, start), flip), np.float32)
+                file.write(np.ascontiguousarray(found[:rows]).data)
         if _kept(path, shape) is None:  # another process, which has mapped its own, may have been quicker
             os.replace(new, path)
     for old in path.parent.glob("latents*.npy"):  # of data that the run began with
@@ -62,9 +73,9 @@ def _padded(examples: Examples, start: int) -> np.ndarray:
     return examples.images[np.arange(start, start + BATCH) % len(examples)]
 
 
-@jax.jit
-def _moments(codec: Codec, images: jax.Array) -> jax.Array:
-    return codec.moments(plain(images))
+@partial(jax.jit, static_argnums=2)
+def _moments(codec: Codec, images: jax.Array, flip: bool) -> jax.Array:
+    return moments(codec, plain(images), flip)
 
 
 def encoded(codec: Codec | None, images: np.ndarray) -> np.ndarray:

@@ -95,7 +95,7 @@ class Run:
         if not self.config.encoded_once:
             return {"image": self.examples.images, **own}
         kept = self.folder / f"latents-{self.identity['hash']}.npy"
-        return {"moments": latents.moments_of(self.codec, self.examples, kept), **own}
+        return {"moments": latents.moments_of(self.codec, self.examples, kept, self.config.augment.flip), **own}
 
     @cached_property
     def example_shapes(self) -> dict[str, Any]:
@@ -105,7 +105,8 @@ class Run:
         image = tuple(self.examples.images.shape[1:])
         if not self.config.encoded_once:
             return {"image": jax.ShapeDtypeStruct(image, jnp.uint8), **shapes}
-        return {"moments": jax.eval_shape(self.codec.moments, jax.ShapeDtypeStruct(image, jnp.float32)), **shapes}
+        of_one = partial(latents.moments, flip=self.config.augment.flip)
+        return {"moments": jax.eval_shape(of_one, self.codec, jax.ShapeDtypeStruct(image, jnp.float32)), **shapes}
 
     @cached_property
     def state_shapes(self) -> State:
